@@ -1,0 +1,204 @@
+//! The data plane as the rest of the control plane sees it.
+//!
+//! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
+//! this one implement both with aya, and are the only place that knows aya.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use crate::model::{BackendIndex, Forwarding, NextHop, Scheduler, ServiceId};
+
+/// One change to the kernel's maps. A plan is a list of these, applied in order.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MapWrite {
+    /// Makes the slot table of a service, all slots empty. Waits for an RCU grace period.
+    CreateTable {
+        service: ServiceId,
+        slots: u32,
+    },
+    /// Writes the idle half of a slot table and makes it the one in use, at one stroke.
+    WriteTable {
+        service: ServiceId,
+        slots: Arc<[Slot]>,
+    },
+    /// Removes the slot table of a service.
+    RemoveTable {
+        service: ServiceId,
+    },
+    /// Writes the service record (everything but the slot table and which half is in use).
+    WriteService {
+        service: ServiceId,
+        record: ServiceRecord,
+    },
+    /// Clears a service record and the service's counters.
+    ClearService {
+        service: ServiceId,
+    },
+    /// Packets for this address and port belong to this service from now on.
+    Listen {
+        address: SocketAddr,
+        service: ServiceId,
+    },
+    /// They no longer do: they pass to the host's own stack.
+    Unlisten {
+        address: SocketAddr,
+    },
+    WriteBackend {
+        backend: BackendIndex,
+        record: BackendRecord,
+    },
+    /// Clears a backend record and the backend's counters.
+    ClearBackend {
+        backend: BackendIndex,
+    },
+    /// Packets from this address and port are replies of this backend, or of one of those chained
+    /// behind it by [`BackendRecord::next_with_same_address`].
+    BindEndpoint {
+        address: SocketAddr,
+        backend: BackendIndex,
+    },
+    UnbindEndpoint {
+        address: SocketAddr,
+    },
+}
+
+/// One slot of a service's table.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Where new connections go; `None` while no backend can take them.
+    pub primary: Option<BackendIndex>,
+    /// Where they would go if the primary could not take them.
+    pub secondary: Option<BackendIndex>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceRecord {
+    pub listen: SocketAddr,
+    pub forwarding: Forwarding,
+    pub scheduler: Scheduler,
+    pub slots: u32,
+    pub timeouts: Timeouts,
+}
+
+/// Idle timeouts of a service's connections, complete (S-NAT-3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// No data seen yet: SYN sent, SYN received, or refused by the backend.
+    pub half_open: Duration,
+    pub established: Duration,
+    /// One side has closed.
+    pub fin_wait: Duration,
+    /// Both sides have closed, the last ACK is outstanding.
+    pub closing: Duration,
+    pub time_wait: Duration,
+    /// A RST of the client has passed.
+    pub reset: Duration,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendRecord {
+    pub service: ServiceId,
+    /// Of the service: the packet path needs the difference between the two for its checksums.
+    pub listen: SocketAddr,
+    pub address: SocketAddr,
+    /// Whether it may be given new connections: a retransmitted SYN leaves one that may not.
+    pub accepts_new: bool,
+    /// `None`: the packet path asks the kernel's FIB, packet by packet.
+    pub next_hop: Option<NextHop>,
+    /// The next backend record with the same address and port, in another service.
+    pub next_with_same_address: Option<BackendIndex>,
+}
+
+/// Why the kernel refused a read or a write of the data plane.
+#[derive(Debug, thiserror::Error)]
+#[error("{action}")]
+pub struct DataPlaneError {
+    /// What was being done, as in "write service record 3".
+    pub action: String,
+    #[source]
+    pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+/// Changes the data plane. The engine is its only user.
+pub trait Writer: Send {
+    /// Executes one step of a plan. Repeating a step is harmless.
+    fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError>;
+}
+
+/// Reads what the data plane counts and holds; cheap enough for every request.
+pub trait Reader: Send + Sync {
+    fn service_counters(&self, service: ServiceId) -> Result<ServiceCounters, DataPlaneError>;
+    fn backend_counters(&self, backend: BackendIndex) -> Result<BackendCounters, DataPlaneError>;
+    /// Every reason that was counted at least once, for the packets of one service;
+    /// `None` for those aimed at no service in particular.
+    fn reasons(&self, service: Option<ServiceId>) -> Result<Vec<ReasonCount>, DataPlaneError>;
+    /// Shows every living connection to `visit`, in no particular order, until it returns false.
+    fn connections(&self, visit: &mut dyn FnMut(Connection) -> bool);
+    /// Living connections by state, and by backend (index `BackendIndex.0`), in one sweep.
+    fn connection_totals(&self) -> ConnectionTotals;
+    fn interfaces(&self) -> Vec<AttachedInterface>;
+}
+
+/// Sums over all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ServiceCounters {
+    /// New connections that found no place in the connection table, and were hashed.
+    pub untracked: u64,
+    pub drops: u64,
+}
+
+/// Sums over all CPUs; bytes are those of the IP packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendCounters {
+    pub connections: u64,
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReasonCount {
+    /// As it stands in JSON and metrics, such as `ttl_expired`.
+    pub reason: &'static str,
+    /// For people.
+    pub description: &'static str,
+    /// False: the packet was passed to the host's stack, not dropped.
+    pub dropped: bool,
+    pub packets: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Connection {
+    pub service: ServiceId,
+    pub backend: BackendIndex,
+    pub client: SocketAddr,
+    pub state: &'static str,
+    pub age: Duration,
+    pub idle: Duration,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ConnectionTotals {
+    /// Flows that the table was made for, both address families.
+    pub capacity: u64,
+    pub used: u64,
+    pub established: u64,
+    pub half_open: u64,
+    pub closing: u64,
+    pub by_backend: std::collections::HashMap<BackendIndex, u64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachedInterface {
+    pub name: String,
+    pub ifindex: u32,
+    pub mode: AttachMode,
+    /// Why this mode and not the wanted one, for people; empty when there is nothing to say.
+    pub note: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttachMode {
+    Native,
+    Generic,
+}

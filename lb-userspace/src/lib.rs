@@ -1,0 +1,13 @@
+//! The control plane of **lb**: what `lbd` (the daemon) and `lbctl` (its command line) are made of.
+//!
+//! ```text
+//! lb.toml ─ config ─┐
+//! lbctl ─ cli ─ api ┤→ engine: desired + observed → effective → plan ─→ dataplane (aya, maps)
+//! health, netlink ──┘          (pure functions, one writer)
+//! ```
+//!
+//! Dependencies point one way: `cli → api types → model ← config`, `engine → model, table`,
+//! `dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
+
+pub mod dataplane;
+pub mod model;

@@ -1,0 +1,22 @@
+//! The domain: services, backends, weights, checks. No I/O, no tokio.
+//!
+//! Every value here has been parsed: a [`Weight`] is in range, a [`Name`] can be printed, a
+//! [`TableSize`] is prime. Whoever holds one need not check it again.
+
+mod backend;
+mod check;
+mod duration;
+mod ids;
+mod name;
+mod next_hop;
+mod service;
+
+pub use backend::{Admin, Backend, Health, Weight};
+pub use check::{Check, CheckKind};
+pub use duration::{DurationError, format_duration, parse_duration};
+pub use ids::{BackendIndex, ServiceId};
+pub use name::{Name, NameError};
+pub use next_hop::{MacAddr, NextHop, Unresolved, VlanTag};
+pub use service::{
+    Desired, Forwarding, Profile, Protocol, Scheduler, Service, TableSize, TimeoutOverrides,
+};
