@@ -1,1 +1,20 @@
+//! The words and rules that the XDP program and the daemon share.
+//!
+//! `no_std`, no dependencies but `core`, no `unsafe`: everything here runs in the kernel, in the
+//! daemon and in tests, and it is the tests on the host that prove it.
+//!
+//! * [`records`]: what stands in the maps, byte by byte.
+//! * [`flow`]: the connection table: one cache line a bucket, one record for both directions.
+//! * [`tcp`]: the life of a TCP connection as a middlebox sees it.
+//! * [`hash`]: the keyed hash that picks buckets and slots.
+//! * [`checksum`]: incremental updates of Internet checksums.
+//! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
+
 #![cfg_attr(not(test), no_std)]
+
+pub mod checksum;
+pub mod flow;
+pub mod hash;
+pub mod reason;
+pub mod records;
+pub mod tcp;

@@ -1,0 +1,238 @@
+use super::{FlowKey4, FlowKey6, FlowValue, Tick, Word};
+use crate::tcp::State;
+
+/// Records in a bucket.
+pub const RECORDS: usize = 4;
+
+/// A record that was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    pub slot: usize,
+    pub value: FlowValue,
+}
+
+/// Whether a bucket took a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claim {
+    /// It stands in this slot now.
+    Taken(usize),
+    /// Every record that might give way is in use, or another CPU was faster.
+    Full,
+}
+
+/// Four records of one address family. See the [module](super) for who may write what.
+pub trait Bucket {
+    type Key: Copy;
+    type Word: Word;
+
+    /// The value word of record `slot`; `None` where there is no such record.
+    fn value(&self, slot: usize) -> Option<&Self::Word>;
+    /// Whether the key words of record `slot` are those of `key`.
+    fn key_is(&self, slot: usize, key: Self::Key) -> bool;
+    /// Writes the key words of record `slot`, which the caller has claimed.
+    fn write_key(&self, slot: usize, key: Self::Key);
+
+    /// The living record of `key`.
+    #[inline(always)]
+    fn find(&self, key: Self::Key) -> Option<Found> {
+        for slot in 0..RECORDS {
+            let word = self.value(slot)?;
+            let before = FlowValue::from_bits(word.load());
+            if !self.key_is(slot, key) {
+                continue;
+            }
+            let value = FlowValue::from_bits(word.load());
+            if before.state().is_live() && value.state().is_live() && before.same_generation(value)
+            {
+                return Some(Found { slot, value });
+            }
+        }
+        None
+    }
+
+    /// Puts a flow in the place of an empty or an expired record.
+    #[inline(always)]
+    fn claim(&self, key: Self::Key, value: FlowValue, now: Tick) -> Claim {
+        for slot in 0..RECORDS {
+            let Some(word) = self.value(slot) else { break };
+            let old = FlowValue::from_bits(word.load());
+            let vacant = match old.state() {
+                State::Free => true,
+                State::Claimed => false,
+                _ => old.is_expired(now),
+            };
+            if vacant && self.take(slot, old, key, value) {
+                return Claim::Taken(slot);
+            }
+        }
+        Claim::Full
+    }
+
+    /// Puts a flow in the place of the half-open record that expires first.
+    ///
+    /// An established flow never gives way (S-CT-1, S-CT-2): if the record becomes established
+    /// between the look and the swap, the swap fails.
+    #[inline(always)]
+    fn displace_half_open(&self, key: Self::Key, value: FlowValue) -> Claim {
+        let mut victim: Option<Found> = None;
+        for slot in 0..RECORDS {
+            let Some(word) = self.value(slot) else { break };
+            let old = FlowValue::from_bits(word.load());
+            let sooner = match victim {
+                Some(best) => old.expires().is_before(best.value.expires()),
+                None => true,
+            };
+            if old.state().is_half_open() && sooner {
+                victim = Some(Found { slot, value: old });
+            }
+        }
+        match victim {
+            Some(Found { slot, value: old }) if self.take(slot, old, key, value) => {
+                Claim::Taken(slot)
+            }
+            _ => Claim::Full,
+        }
+    }
+
+    /// Takes over the record whose value is still `old`.
+    #[inline(always)]
+    fn take(&self, slot: usize, old: FlowValue, key: Self::Key, value: FlowValue) -> bool {
+        let Some(word) = self.value(slot) else {
+            return false;
+        };
+        if !word.replace(old.bits(), old.with_state(State::Claimed).bits()) {
+            return false;
+        }
+        self.write_key(slot, key);
+        word.store(value.succeeding(old).bits());
+        true
+    }
+}
+
+/// Four IPv4 records in one cache line.
+#[repr(C, align(64))]
+pub struct Bucket4<W> {
+    records: [Record4<W>; RECORDS],
+}
+
+#[repr(C)]
+struct Record4<W> {
+    key: W,
+    value: W,
+}
+
+impl<W: Word> Bucket4<W> {
+    #[cfg(test)]
+    pub(super) fn empty(word: impl Fn() -> W) -> Self {
+        Self {
+            records: core::array::from_fn(|_| Record4 {
+                key: word(),
+                value: word(),
+            }),
+        }
+    }
+
+    /// The key of record `slot`, which means something only while its value is live.
+    pub fn key(&self, slot: usize) -> Option<FlowKey4> {
+        let record = self.records.get(slot)?;
+        Some(FlowKey4::from_bits(record.key.load()))
+    }
+}
+
+impl<W: Word> Bucket for Bucket4<W> {
+    type Key = FlowKey4;
+    type Word = W;
+
+    #[inline(always)]
+    fn value(&self, slot: usize) -> Option<&W> {
+        Some(&self.records.get(slot)?.value)
+    }
+
+    #[inline(always)]
+    fn key_is(&self, slot: usize, key: FlowKey4) -> bool {
+        match self.records.get(slot) {
+            Some(record) => record.key.load() == key.bits(),
+            None => false,
+        }
+    }
+
+    #[inline(always)]
+    fn write_key(&self, slot: usize, key: FlowKey4) {
+        if let Some(record) = self.records.get(slot) {
+            record.key.store(key.bits());
+        }
+    }
+}
+
+/// Four IPv6 records in two neighbouring cache lines: what decides in the first, addresses in the
+/// second, which the CPU's adjacent-line prefetch brings along.
+#[repr(C, align(64))]
+pub struct Bucket6<W> {
+    heads: [Head6<W>; RECORDS],
+    addresses: [[W; 2]; RECORDS],
+}
+
+#[repr(C)]
+struct Head6<W> {
+    tail: W,
+    value: W,
+}
+
+impl<W: Word> Bucket6<W> {
+    #[cfg(test)]
+    pub(super) fn empty(word: impl Fn() -> W) -> Self {
+        Self {
+            heads: core::array::from_fn(|_| Head6 {
+                tail: word(),
+                value: word(),
+            }),
+            addresses: core::array::from_fn(|_| core::array::from_fn(|_| word())),
+        }
+    }
+
+    /// As [`Bucket4::key`].
+    pub fn key(&self, slot: usize) -> Option<FlowKey6> {
+        let head = self.heads.get(slot)?;
+        let [low, high] = self.addresses.get(slot)?;
+        Some(FlowKey6 {
+            address: [low.load(), high.load()],
+            tail: head.tail.load(),
+        })
+    }
+}
+
+impl<W: Word> Bucket for Bucket6<W> {
+    type Key = FlowKey6;
+    type Word = W;
+
+    #[inline(always)]
+    fn value(&self, slot: usize) -> Option<&W> {
+        Some(&self.heads.get(slot)?.value)
+    }
+
+    #[inline(always)]
+    fn key_is(&self, slot: usize, key: FlowKey6) -> bool {
+        match (self.heads.get(slot), self.addresses.get(slot)) {
+            (Some(head), Some([low, high])) => {
+                head.tail.load() == key.tail
+                    && low.load() == key.address[0]
+                    && high.load() == key.address[1]
+            }
+            _ => false,
+        }
+    }
+
+    #[inline(always)]
+    fn write_key(&self, slot: usize, key: FlowKey6) {
+        if let (Some(head), Some([low, high])) = (self.heads.get(slot), self.addresses.get(slot)) {
+            head.tail.store(key.tail);
+            low.store(key.address[0]);
+            high.store(key.address[1]);
+        }
+    }
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<Bucket4<u64>>() == 64 && size_of::<Bucket6<u64>>() == 128);
+#[cfg(not(loom))]
+const _: () = assert!(align_of::<Bucket4<u64>>() == 64);

@@ -1,0 +1,133 @@
+//! Every interleaving of readers and writers of one record (run with `--cfg loom`).
+
+use loom::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use super::*;
+
+impl Word for AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(Ordering::Acquire)
+    }
+
+    fn store(&self, value: u64) {
+        self.store(value, Ordering::Release);
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
+            .is_ok()
+    }
+}
+
+const NOW: Tick = Tick::new(10);
+
+/// A flow's backend tells which flow it belongs to, so that a foreign record shows.
+fn flow(n: u16) -> (FlowKey4, FlowValue) {
+    let key = FlowKey4::new([10, 0, 0, n as u8], [0, 1], 1);
+    (key, FlowValue::new(n, 0, State::SynSent, Tick::new(5)))
+}
+
+fn explore(test: impl Fn() + Sync + Send + 'static) {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(test);
+}
+
+#[test]
+fn loom_a_racing_reader_never_follows_a_foreign_record() {
+    explore(|| {
+        let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
+        let (key_a, value_a) = flow(1);
+        bucket.claim(key_a, value_a, NOW);
+        // Two take-overs of the same record: by another flow, and back again.
+        let writer = {
+            let bucket = bucket.clone();
+            thread::spawn(move || {
+                for n in [2, 1] {
+                    let (key, value) = flow(n);
+                    bucket.displace_half_open(key, value);
+                }
+            })
+        };
+        for n in [1, 2] {
+            if let Some(found) = bucket.find(flow(n).0) {
+                assert_eq!(found.value.backend(), n);
+            }
+        }
+        writer.join().unwrap();
+        assert_eq!(bucket.find(key_a).unwrap().value.backend(), 1);
+    });
+}
+
+#[test]
+fn loom_ipv6_keys_are_never_seen_half_written() {
+    explore(|| {
+        let bucket = Arc::new(Bucket6::empty(|| AtomicU64::new(0)));
+        let key = |a: u8, b: u8| {
+            let mut address = [a; 16];
+            address[8..].fill(b);
+            FlowKey6::new(address, [0, 1], 1)
+        };
+        let value = |n| FlowValue::new(n, 0, State::SynSent, Tick::new(5));
+        bucket.claim(key(1, 1), value(11), NOW);
+        let writer = {
+            let bucket = bucket.clone();
+            thread::spawn(move || bucket.displace_half_open(key(2, 2), value(22)))
+        };
+        // A mixture of the two keys belongs to neither.
+        assert_eq!(bucket.find(key(1, 2)), None);
+        assert_eq!(bucket.find(key(2, 1)), None);
+        writer.join().unwrap();
+    });
+}
+
+#[test]
+fn loom_two_writers_never_share_a_record() {
+    explore(|| {
+        let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
+        let writers: Vec<_> = [1, 2]
+            .into_iter()
+            .map(|n| {
+                let bucket = bucket.clone();
+                thread::spawn(move || {
+                    let (key, value) = flow(n);
+                    bucket.claim(key, value, Tick::new(1))
+                })
+            })
+            .collect();
+        let slots: Vec<_> = writers.into_iter().map(|w| w.join().unwrap()).collect();
+        assert_ne!(slots[0], slots[1]);
+        for n in [1, 2] {
+            assert_eq!(bucket.find(flow(n).0).unwrap().value.backend(), n);
+        }
+    });
+}
+
+#[test]
+fn loom_a_record_that_becomes_established_is_not_displaced() {
+    explore(|| {
+        let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
+        let (key, value) = flow(1);
+        bucket.claim(key, value, Tick::new(1));
+        let flood = {
+            let bucket = bucket.clone();
+            thread::spawn(move || {
+                let (key, value) = flow(2);
+                bucket.displace_half_open(key, value)
+            })
+        };
+        let established = bucket.find(key).is_some_and(|found| {
+            let new = found.value.renewed(State::Established, Tick::new(99));
+            let word = bucket.value(found.slot).unwrap();
+            word.replace(found.value.bits(), new.bits())
+        });
+        flood.join().unwrap();
+        assert_eq!(bucket.find(key).is_some(), established);
+    });
+}

@@ -1,0 +1,88 @@
+//! The connection table: one cache line a bucket, one record for both directions.
+//!
+//! A flow has two candidate buckets of four records each, chosen by a keyed hash of its key: the
+//! client's address and port and the service's id. The service stands for the virtual address and
+//! port, so the key holds the whole tuple (S-NAT-8). The first bucket is used while it has room,
+//! so that most packets touch one line.
+//!
+//! # Who may write what
+//!
+//! Several CPUs and the daemon work on a bucket at once, without locks. A record is a key of one
+//! or more words and a value of one word ([`FlowValue`]). Whoever takes a record over
+//!
+//! 1. replaces the value it saw by [`State::Claimed`], by compare-and-swap: if the record was
+//!    refreshed, or taken by another, the swap fails and nothing has happened;
+//! 2. writes the key;
+//! 3. writes the new value, whose generation is one higher.
+//!
+//! A reader loads the value, then the key, then the value again, and follows the record only if
+//! the key is its own, both values are live, and their generation is the same. A record changes
+//! hands only through a claimed value and the next generation, so equal generations on both sides
+//! of the key mean that the key belongs to the value: a racing reader can at worst miss. The four
+//! bits of generation would have to go round sixteen times between two loads of one reader to
+//! deceive it. `loom` runs this code through every interleaving in the tests of this module.
+//!
+//! This needs loads and stores that are not reordered among their own kind (acquire and release,
+//! which x86-64 gives for free); [`Word`] says so.
+
+mod bucket;
+mod key;
+mod value;
+
+pub use bucket::{Bucket, Bucket4, Bucket6, Claim, Found, RECORDS};
+pub use key::{FlowKey4, FlowKey6};
+pub use value::{FlowValue, Tick};
+
+use crate::{hash::fast_range, tcp::State};
+
+/// A 64-bit word that other CPUs and the daemon read and write at the same time.
+pub trait Word {
+    /// Loads with acquire ordering.
+    fn load(&self) -> u64;
+    /// Stores with release ordering.
+    fn store(&self, value: u64);
+    /// Replaces `current` by `new` with a full barrier; whether it did.
+    fn replace(&self, current: u64, new: u64) -> bool;
+}
+
+#[cfg(not(any(target_arch = "bpf", loom)))]
+impl Word for core::sync::atomic::AtomicU64 {
+    fn load(&self) -> u64 {
+        self.load(core::sync::atomic::Ordering::Acquire)
+    }
+
+    fn store(&self, value: u64) {
+        self.store(value, core::sync::atomic::Ordering::Release);
+    }
+
+    fn replace(&self, current: u64, new: u64) -> bool {
+        use core::sync::atomic::Ordering::{Acquire, SeqCst};
+        self.compare_exchange(current, new, SeqCst, Acquire).is_ok()
+    }
+}
+
+/// The two buckets that may hold a flow, of a table of `buckets`, by the hash of its key.
+#[inline(always)]
+#[must_use]
+pub const fn candidates(hash: u64, buckets: u32) -> [u32; 2] {
+    [
+        fast_range(hash as u32, buckets),
+        fast_range((hash >> 32) as u32, buckets),
+    ]
+}
+
+/// Ends a record that has been idle for too long; whether it did. For the daemon's sweep.
+///
+/// A packet that refreshes the record at the same moment wins.
+pub fn expire<W: Word>(value: &W, now: Tick) -> bool {
+    let seen = FlowValue::from_bits(value.load());
+    seen.state().is_live()
+        && seen.is_expired(now)
+        && value.replace(seen.bits(), seen.with_state(State::Free).bits())
+}
+
+#[cfg(test)]
+mod tests;
+
+#[cfg(all(test, loom))]
+mod loom_tests;

@@ -1,0 +1,164 @@
+//! What stands in the maps, byte by byte.
+//!
+//! Everything is `repr(C)` without implicit padding, and its size is asserted. Addresses, ports and
+//! checksums are in network order as they stand in packets; numbers are in host order. The daemon
+//! writes services and backends through a memory mapping, word by word of 64 bits: what must
+//! change together stands in one word.
+
+use crate::tcp::TimeoutClass;
+
+/// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
+/// below a directory of this name and never adopts those of another.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
+pub const MAX_SERVICES: u32 = 1024;
+/// Backends have indices 1 to `MAX_BACKENDS - 1`; 0 stands for "no backend".
+pub const MAX_BACKENDS: u32 = 16384;
+/// Last hops have indices 1 to `MAX_LAST_HOPS - 1`; 0 stands for "unknown".
+pub const MAX_LAST_HOPS: u32 = 4096;
+/// Backend records that may share one address and port (the same backend in several services).
+pub const MAX_SHARED_ENDPOINT: u32 = 8;
+/// Slots of the largest table.
+pub const MAX_SLOTS: u32 = 65_537;
+
+/// Seconds are too fine and a division too dear: time is counted in units of 2^30 ns (1.074 s)
+/// since boot, modulo 2^24 (208 days).
+pub const TICK_SHIFT: u32 = 30;
+
+/// A service, by service id. One cache line.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// Mixed into the selection hash, so that two services spread one client differently; made of
+    /// the listen address, so that two load balancers agree.
+    pub seed: u64,
+    /// Slots of the table; 0: there is no such service.
+    pub slots: u32,
+    /// Which half of the slot table is in use, 0 or 1.
+    pub half: u32,
+    /// Ticks of idleness after which a connection is forgotten, by [`TimeoutClass`].
+    pub timeouts: [u32; TimeoutClass::COUNT],
+    /// Listen address: 16 bytes of IPv6, or 4 bytes of IPv4 and 12 of zero.
+    pub address: [u8; 16],
+    /// Listen port, network order.
+    pub port: [u8; 2],
+    pub reserved: [u8; 2],
+    /// Written by the packet path: until this tick, replies without a record may belong to a
+    /// connection that found no place in the table, and are worth a hash.
+    pub untracked_until: u32,
+}
+
+/// An 802.1Q or 802.1ad tag, both fields in network order; all zero for none.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VlanTag {
+    pub tpid: [u8; 2],
+    pub tci: [u8; 2],
+}
+
+/// A way out: what the Ethernet header is to say, and where it is to leave.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hop {
+    pub destination: [u8; 6],
+    /// MTU towards it in bytes; 0 where it is not known.
+    pub mtu: u16,
+    pub source: [u8; 6],
+    /// How many of `tags` are in use, 0 to 2.
+    pub tag_count: u16,
+    /// Outermost first.
+    pub tags: [VlanTag; 2],
+    /// 0: there is no way out known.
+    pub ifindex: u32,
+    pub reserved: u32,
+}
+
+/// A backend of one service, by backend index. One cache line.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backend {
+    pub hop: Hop,
+    /// As in [`Service::address`].
+    pub address: [u8; 16],
+    pub port: [u8; 2],
+    /// Service id; 0: there is no such backend.
+    pub service: u16,
+    /// Index of the next backend with the same address and port, in another service; 0: none.
+    pub next_with_same_address: u16,
+    /// What replacing the listen address by this backend's does to an IPv4 header checksum
+    /// ([`crate::checksum::update`]).
+    pub address_difference: u16,
+    /// The same for address and port, to a TCP checksum.
+    pub tuple_difference: u16,
+    /// Bits of [`Backend::ACCEPTS_NEW`].
+    pub flags: u16,
+    pub reserved: u32,
+}
+
+impl Backend {
+    /// May be given new connections.
+    pub const ACCEPTS_NEW: u16 = 1;
+}
+
+/// Key of the maps from (address, port) to a service and to a backend, IPv4.
+///
+/// Port 0 marks an address that at least one service listens on.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint4 {
+    pub address: [u8; 4],
+    pub port: [u8; 2],
+    pub reserved: [u8; 2],
+}
+
+/// The same for IPv6.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Endpoint6 {
+    pub address: [u8; 16],
+    pub port: [u8; 2],
+    pub reserved: [u8; 6],
+}
+
+/// One CPU's counters of a backend. Bytes are those of the IP packets.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendCounters {
+    pub connections: u64,
+    pub packets_in: u64,
+    pub bytes_in: u64,
+    pub packets_out: u64,
+    pub bytes_out: u64,
+}
+
+/// Two slots of a table: primary and secondary owner of each, as backend indices.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SlotPair {
+    pub slots: [Slot; 2],
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Slot {
+    /// Where new connections go; 0: no backend can take them.
+    pub primary: u16,
+    /// Where they go if the primary cannot take this one; 0: nowhere.
+    pub secondary: u16,
+}
+
+/// How many [`SlotPair`]s one half of a table of `slots` takes.
+#[inline(always)]
+#[must_use]
+pub const fn pairs_in_half(slots: u32) -> u32 {
+    slots.div_ceil(2)
+}
+
+const _: () = assert!(size_of::<Service>() == 64);
+const _: () = assert!(size_of::<Hop>() == 32);
+const _: () = assert!(size_of::<Backend>() == 64);
+const _: () = assert!(size_of::<Endpoint4>() == 8);
+const _: () = assert!(size_of::<Endpoint6>() == 24);
+const _: () = assert!(size_of::<BackendCounters>() == 40);
+const _: () = assert!(size_of::<SlotPair>() == 8);
