@@ -145,6 +145,13 @@ impl FlowValue {
         Self(self.0 & !(0xffff << 16) | (last_hop as u64) << 16)
     }
 
+    /// This value in the generation of `previous`: the record stays its flow's.
+    #[inline(always)]
+    #[must_use]
+    pub const fn in_generation_of(self, previous: Self) -> Self {
+        Self(self.0 & !Self::GENERATION | previous.0 & Self::GENERATION)
+    }
+
     /// Whether the record has not changed hands between two loads of its value.
     #[inline(always)]
     pub(super) const fn same_generation(self, other: Self) -> bool {

@@ -1,0 +1,121 @@
+//! What differs between IPv4 and IPv6.
+
+use lb_common::{flow::Bucket, reason::Reason, tcp::Flags};
+
+use super::{
+    frame::{Cursor, Frame, Header},
+    shared::SharedWord,
+    tcp::TcpHeader,
+};
+
+/// An address family. Everything else in this program is generic over it.
+pub(crate) trait Family: Sized {
+    type Address: Copy + 'static;
+    type Header: Header + 'static;
+    type Key: Copy;
+    type Bucket: Bucket<Key = Self::Key, Word = SharedWord> + 'static;
+    /// Key of the maps from (address, port) to services and to backends.
+    type Endpoint: 'static;
+
+    /// `AF_INET` or `AF_INET6`.
+    const AF: u8;
+
+    fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self>;
+    /// What [`Family::parse`] left unchecked because only a packet of ours is worth it.
+    fn check(segment: &Segment<'_, Self>) -> Result<(), Reason>;
+    fn source(header: &Self::Header) -> Self::Address;
+    fn destination(header: &Self::Header) -> Self::Address;
+    /// Replaces the source and mends the header's checksum by `difference`.
+    fn set_source(header: &mut Self::Header, address: Self::Address, difference: u16);
+    fn set_destination(header: &mut Self::Header, address: Self::Address, difference: u16);
+    fn hop_limit(header: &Self::Header) -> u8;
+    fn decrement_hop_limit(header: &mut Self::Header);
+    /// Bytes of the IP packet, header included, as the header says.
+    fn length(header: &Self::Header) -> usize;
+
+    /// From the 16 bytes of a map record.
+    fn address(record: &[u8; 16]) -> Self::Address;
+    /// Into the words of `bpf_fib_lookup`'s parameters.
+    fn fib_words(address: Self::Address) -> [u32; 4];
+
+    fn endpoint(address: Self::Address, port: [u8; 2]) -> Self::Endpoint;
+    fn service_map() -> &'static aya_ebpf::maps::HashMap<Self::Endpoint, u32>;
+    fn backend_map() -> &'static aya_ebpf::maps::HashMap<Self::Endpoint, u32>;
+
+    fn key(client: Self::Address, port: [u8; 2], service: u16) -> Self::Key;
+    fn hash(key: Self::Key) -> u64;
+    fn selection_hash(key: Self::Key, seed: u64) -> u64;
+    fn buckets() -> u32;
+    fn bucket(index: u32) -> Option<&'static Self::Bucket>;
+}
+
+/// What a packet turns out to be.
+pub(crate) enum Parsed<'p, F: Family> {
+    /// TCP with its ports in place.
+    Segment(Segment<'p, F>),
+    /// Not TCP, or too short to tell.
+    Other,
+    /// TCP that cannot be forwarded; whether it is dropped depends on whom it is aimed at.
+    Suspect {
+        destination: F::Address,
+        reason: Reason,
+    },
+}
+
+/// A TCP segment in its packet.
+pub(crate) struct Segment<'p, F: Family> {
+    pub(crate) ip: &'p mut F::Header,
+    pub(crate) tcp: &'p mut TcpHeader,
+    /// Behind the IP header's fixed part.
+    pub(crate) options: Cursor<'p>,
+    /// Bytes of IP header, with options and extension headers, before the TCP header.
+    pub(crate) tcp_offset: usize,
+    /// Bytes from the IP header to the end of the frame's first buffer.
+    pub(crate) room: usize,
+}
+
+impl<F: Family> Segment<'_, F> {
+    #[inline(always)]
+    pub(crate) fn source(&self) -> F::Address {
+        F::source(self.ip)
+    }
+
+    #[inline(always)]
+    pub(crate) fn destination(&self) -> F::Address {
+        F::destination(self.ip)
+    }
+
+    #[inline(always)]
+    pub(crate) fn flags(&self) -> Flags {
+        self.tcp.flags()
+    }
+
+    /// Bytes of the IP packet.
+    #[inline(always)]
+    pub(crate) fn length(&self) -> usize {
+        F::length(self.ip)
+    }
+
+    /// Everything that a router and a TCP would refuse (S-FWD-1, S-FWD-2), before anything is
+    /// changed.
+    #[inline(always)]
+    pub(crate) fn check(&self, frame: &Frame<'_>) -> Result<(), Reason> {
+        F::check(self)?;
+        let length = self.length();
+        if length > self.room && length > frame.network_length(self.room) {
+            return Err(Reason::MalformedIp);
+        }
+        if self.tcp.length() < size_of::<TcpHeader>()
+            || self.tcp_offset + self.tcp.length() > length
+        {
+            return Err(Reason::MalformedTcp);
+        }
+        if self.flags().impossible() {
+            return Err(Reason::ImpossibleFlags);
+        }
+        if F::hop_limit(self.ip) <= 1 {
+            return Err(Reason::TtlExpired);
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! The kernel's routing table, for the packets whose way the daemon does not know.
+
+use core::mem;
+
+use aya_ebpf::{
+    bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters},
+    helpers::generated::bpf_fib_lookup,
+};
+use lb_common::records::{Hop, VlanTag};
+
+use super::{
+    family::{Family, Segment},
+    frame::Frame,
+};
+
+const TCP: u8 = 6;
+
+/// Where the kernel would send a packet from `source` to `destination`, if it knows the neighbour.
+#[inline(always)]
+pub(crate) fn lookup<F: Family>(
+    frame: &Frame<'_>,
+    segment: &Segment<'_, F>,
+    source: F::Address,
+    destination: F::Address,
+) -> Option<Hop> {
+    // SAFETY: plain integers, for which zero is a value.
+    let mut parameters: Parameters = unsafe { mem::zeroed() };
+    parameters.family = F::AF;
+    parameters.l4_protocol = TCP;
+    parameters.__bindgen_anon_1.tot_len = segment.length() as u16;
+    parameters.ifindex = frame.ingress_ifindex();
+    parameters.__bindgen_anon_3.ipv6_src = F::fib_words(source);
+    parameters.__bindgen_anon_4.ipv6_dst = F::fib_words(destination);
+    // SAFETY: context and parameters are valid, and the length is the parameters' own.
+    let result = unsafe {
+        bpf_fib_lookup(
+            frame.context.cast(),
+            &raw mut parameters,
+            size_of::<Parameters>() as i32,
+            0,
+        )
+    };
+    if result != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+        return None;
+    }
+    Some(Hop {
+        destination: parameters.dmac,
+        mtu: 0,
+        source: parameters.smac,
+        tag_count: 0,
+        tags: [VlanTag::default(); 2],
+        ifindex: parameters.ifindex,
+        reserved: 0,
+    })
+}

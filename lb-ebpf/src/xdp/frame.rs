@@ -1,0 +1,173 @@
+//! The Ethernet frame: bounds-checked access to its headers, and its VLAN tags.
+
+use core::marker::PhantomData;
+
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use lb_common::records::VlanTag;
+use network_types::eth::EthHdr;
+
+/// Types that may be laid over packet bytes.
+///
+/// # Safety
+///
+/// Any bytes are a valid value, and a packet's headers (which begin at even addresses) meet the
+/// alignment.
+pub(crate) unsafe trait Header {}
+
+// SAFETY: byte arrays and one u16 at an even offset.
+unsafe impl Header for EthHdr {}
+// SAFETY: byte arrays only.
+unsafe impl Header for VlanHeader {}
+// SAFETY: a byte.
+unsafe impl Header for [u8; 2] {}
+
+/// What follows an outer EtherType of 802.1Q or 802.1ad.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct VlanHeader {
+    pub(crate) tci: [u8; 2],
+    pub(crate) ether_type: [u8; 2],
+}
+
+/// Reads a packet's headers one after another, each checked against the end of the packet once.
+///
+/// The verifier follows a pointer that only ever grows and is compared with the end before use;
+/// it refuses an offset that is added to the start again and again.
+#[derive(Clone, Copy)]
+pub(crate) struct Cursor<'p> {
+    position: *mut u8,
+    end: *mut u8,
+    packet: PhantomData<&'p mut [u8]>,
+}
+
+impl<'p> Cursor<'p> {
+    #[inline(always)]
+    pub(crate) fn take<T: Header>(&mut self) -> Option<&'p mut T> {
+        let next = self.position.wrapping_add(size_of::<T>());
+        if next > self.end {
+            return None;
+        }
+        let header = self.position.cast::<T>();
+        self.position = next;
+        // SAFETY: the bytes lie within the packet, `T: Header` says that any bytes will do, and
+        // no two headers overlap because the cursor moves past each.
+        Some(unsafe { &mut *header })
+    }
+
+    /// Moves on; the next [`Cursor::take`] checks the bounds.
+    #[inline(always)]
+    pub(crate) fn skip(&mut self, bytes: usize) {
+        self.position = self.position.wrapping_add(bytes);
+    }
+
+    /// Bytes to the end of the packet's first buffer.
+    #[inline(always)]
+    pub(crate) fn remaining(&self) -> usize {
+        (self.end as usize).wrapping_sub(self.position as usize)
+    }
+}
+
+/// A received frame up to its network header.
+pub(crate) struct Frame<'p> {
+    pub(crate) context: *mut xdp_md,
+    pub(crate) ethernet: &'p mut EthHdr,
+    /// The frame's VLAN tags, outermost first; zero where there is none.
+    pub(crate) tags: [VlanTag; 2],
+    pub(crate) tag_count: u16,
+    ether_type: u16,
+    network: Cursor<'p>,
+}
+
+const IPV4: u16 = 0x0800_u16.to_be();
+const IPV6: u16 = 0x86dd_u16.to_be();
+const DOT1Q: u16 = 0x8100_u16.to_be();
+const DOT1AD: u16 = 0x88a8_u16.to_be();
+
+impl<'p> Frame<'p> {
+    /// Reads the Ethernet header and at most two tags (S-FWD-6).
+    #[inline(always)]
+    pub(crate) fn parse(ctx: &'p XdpContext) -> Option<Self> {
+        let mut cursor = Cursor {
+            position: ctx.data() as *mut u8,
+            end: ctx.data_end() as *mut u8,
+            packet: PhantomData,
+        };
+        let ethernet = cursor.take::<EthHdr>()?;
+        let mut ether_type = ethernet.ether_type;
+        let mut tags = [VlanTag::default(); 2];
+        let mut tag_count = 0;
+        for tag in &mut tags {
+            if ether_type != DOT1Q && ether_type != DOT1AD {
+                break;
+            }
+            let header = cursor.take::<VlanHeader>()?;
+            *tag = VlanTag {
+                tpid: ether_type.to_ne_bytes(),
+                tci: header.tci,
+            };
+            tag_count += 1;
+            ether_type = u16::from_ne_bytes(header.ether_type);
+        }
+        Some(Self {
+            context: ctx.ctx,
+            ethernet,
+            tags,
+            tag_count,
+            ether_type,
+            network: cursor,
+        })
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.ether_type == IPV4
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_ipv6(&self) -> bool {
+        self.ether_type == IPV6
+    }
+
+    /// In network order, as it stands in the frame.
+    #[inline(always)]
+    pub(crate) fn ether_type(&self) -> u16 {
+        self.ether_type
+    }
+
+    /// From the network header on.
+    #[inline(always)]
+    pub(crate) fn network(&self) -> Cursor<'p> {
+        self.network
+    }
+
+    /// Bytes from the network header to the end of the frame, all buffers of it, where `room` are
+    /// those in the first.
+    #[inline(always)]
+    pub(crate) fn network_length(&self, room: usize) -> usize {
+        // SAFETY: the context is valid for as long as the program runs; its packet pointers are
+        // 32-bit offsets that the kernel turns into addresses.
+        let linear = unsafe { ((*self.context).data_end - (*self.context).data) as usize };
+        // SAFETY: the helper only reads the context. Where the kernel does not have it (before
+        // 5.18) there are no further buffers, and the loader's entry point never asks.
+        let whole = unsafe { bpf_xdp_get_buff_len(self.context) } as usize;
+        room + whole.wrapping_sub(linear)
+    }
+
+    #[inline(always)]
+    pub(crate) fn ingress_ifindex(&self) -> u32 {
+        // SAFETY: the context is valid for as long as the program runs.
+        unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// A cursor over the whole frame again, after its head has been moved.
+    #[inline(always)]
+    pub(crate) fn reread(&self) -> Cursor<'p> {
+        // SAFETY: as in `ingress_ifindex`.
+        let (data, end) = unsafe { ((*self.context).data, (*self.context).data_end) };
+        Cursor {
+            position: data as usize as *mut u8,
+            end: end as usize as *mut u8,
+            packet: PhantomData,
+        }
+    }
+}

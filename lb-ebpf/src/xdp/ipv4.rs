@@ -1,0 +1,213 @@
+use aya_ebpf::maps::HashMap;
+use lb_common::{
+    checksum,
+    flow::{Bucket4, FlowKey4},
+    reason::Reason,
+    records::Endpoint4,
+};
+use network_types::ip::Ipv4Hdr;
+
+use super::{
+    family::{Family, Parsed, Segment},
+    frame::{Frame, Header},
+    maps,
+    shared::SharedWord,
+    tcp::TcpHeader,
+};
+
+pub(crate) struct Ipv4;
+
+// SAFETY: byte arrays only.
+unsafe impl Header for Ipv4Hdr {}
+
+const TCP: u8 = 6;
+/// More-fragments flag and fragment offset (RFC 791 §3.1).
+const FRAGMENT: u16 = 0x3fff;
+
+impl Family for Ipv4 {
+    type Address = [u8; 4];
+    type Bucket = Bucket4<SharedWord>;
+    type Endpoint = Endpoint4;
+    type Header = Ipv4Hdr;
+    type Key = FlowKey4;
+
+    const AF: u8 = 2;
+
+    #[inline(always)]
+    fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self> {
+        let mut cursor = frame.network();
+        let room = cursor.remaining();
+        let Some(ip) = cursor.take::<Ipv4Hdr>() else {
+            return Parsed::Other;
+        };
+        if ip.proto != TCP {
+            return Parsed::Other;
+        }
+        let suspect = |reason| Parsed::Suspect {
+            destination: ip.dst_addr,
+            reason,
+        };
+        if ip.version() != 4 || (ip.ihl() as usize) < Ipv4Hdr::LEN {
+            return suspect(Reason::MalformedIp);
+        }
+        if u16::from_be_bytes(ip.frags) & FRAGMENT != 0 {
+            return suspect(Reason::Fragment);
+        }
+        let options = cursor;
+        let tcp_offset = ip.ihl() as usize;
+        cursor.skip(tcp_offset - Ipv4Hdr::LEN);
+        match cursor.take::<TcpHeader>() {
+            Some(tcp) => Parsed::Segment(Segment {
+                ip,
+                tcp,
+                options,
+                tcp_offset,
+                room,
+            }),
+            None => suspect(Reason::MalformedTcp),
+        }
+    }
+
+    #[inline(always)]
+    fn check(segment: &Segment<'_, Self>) -> Result<(), Reason> {
+        if segment.length() < segment.tcp_offset {
+            return Err(Reason::MalformedIp);
+        }
+        if checksum::fold(header_sum(segment.ip) + options_sum(segment)) != 0xffff {
+            return Err(Reason::BadIpChecksum);
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn source(ip: &Ipv4Hdr) -> [u8; 4] {
+        ip.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(ip: &Ipv4Hdr) -> [u8; 4] {
+        ip.dst_addr
+    }
+
+    #[inline(always)]
+    fn set_source(ip: &mut Ipv4Hdr, address: [u8; 4], difference: u16) {
+        ip.src_addr = address;
+        mend(ip, difference);
+    }
+
+    #[inline(always)]
+    fn set_destination(ip: &mut Ipv4Hdr, address: [u8; 4], difference: u16) {
+        ip.dst_addr = address;
+        mend(ip, difference);
+    }
+
+    #[inline(always)]
+    fn hop_limit(ip: &Ipv4Hdr) -> u8 {
+        ip.ttl
+    }
+
+    #[inline(always)]
+    fn decrement_hop_limit(ip: &mut Ipv4Hdr) {
+        ip.ttl = ip.ttl.wrapping_sub(1);
+        mend(ip, checksum::TTL_DECREMENT);
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv4Hdr) -> usize {
+        u16::from_be_bytes(ip.tot_len) as usize
+    }
+
+    #[inline(always)]
+    fn address(record: &[u8; 16]) -> [u8; 4] {
+        [record[0], record[1], record[2], record[3]]
+    }
+
+    #[inline(always)]
+    fn fib_words(address: [u8; 4]) -> [u32; 4] {
+        [u32::from_ne_bytes(address), 0, 0, 0]
+    }
+
+    #[inline(always)]
+    fn endpoint(address: [u8; 4], port: [u8; 2]) -> Endpoint4 {
+        Endpoint4 {
+            address,
+            port,
+            reserved: [0; 2],
+        }
+    }
+
+    #[inline(always)]
+    fn service_map() -> &'static HashMap<Endpoint4, u32> {
+        &maps::SERVICE_BY_LISTEN4
+    }
+
+    #[inline(always)]
+    fn backend_map() -> &'static HashMap<Endpoint4, u32> {
+        &maps::BACKEND_BY_ADDRESS4
+    }
+
+    #[inline(always)]
+    fn key(client: [u8; 4], port: [u8; 2], service: u16) -> FlowKey4 {
+        FlowKey4::new(client, port, service)
+    }
+
+    #[inline(always)]
+    fn hash(key: FlowKey4) -> u64 {
+        key.hash(maps::flow_key())
+    }
+
+    #[inline(always)]
+    fn selection_hash(key: FlowKey4, seed: u64) -> u64 {
+        key.selection_hash(maps::selection_key(), seed)
+    }
+
+    #[inline(always)]
+    fn buckets() -> u32 {
+        maps::BUCKETS4.load()
+    }
+
+    #[inline(always)]
+    fn bucket(index: u32) -> Option<&'static Bucket4<SharedWord>> {
+        maps::FLOWS4.get(index)
+    }
+}
+
+#[inline(always)]
+fn mend(ip: &mut Ipv4Hdr, difference: u16) {
+    ip.check = checksum::update(u16::from_ne_bytes(ip.check), difference).to_ne_bytes();
+}
+
+/// The sum of the words of the header's fixed part; with those of the options it folds to 0xFFFF
+/// where the checksum is right (RFC 791 §3.1).
+#[inline(always)]
+fn header_sum(ip: &Ipv4Hdr) -> u32 {
+    let word = |bytes: [u8; 2]| u32::from(u16::from_ne_bytes(bytes));
+    let halves = |bytes: [u8; 4]| {
+        let both = u32::from_ne_bytes(bytes);
+        (both & 0xffff) + (both >> 16)
+    };
+    word([ip.vihl, ip.tos])
+        + word(ip.tot_len)
+        + word(ip.id)
+        + word(ip.frags)
+        + word([ip.ttl, ip.proto])
+        + word(ip.check)
+        + halves(ip.src_addr)
+        + halves(ip.dst_addr)
+}
+
+/// The sum of the words of the header's options, at most 40 bytes.
+#[inline(always)]
+fn options_sum(segment: &Segment<'_, Ipv4>) -> u32 {
+    let mut sum = 0;
+    let mut options = segment.options;
+    let mut offset = Ipv4Hdr::LEN;
+    while offset < segment.tcp_offset {
+        let Some(word) = options.take::<[u8; 2]>() else {
+            break;
+        };
+        sum += u32::from(u16::from_ne_bytes(*word));
+        offset += 2;
+    }
+    sum
+}

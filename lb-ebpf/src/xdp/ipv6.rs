@@ -1,0 +1,212 @@
+use aya_ebpf::maps::HashMap;
+use lb_common::{
+    flow::{Bucket6, FlowKey6},
+    reason::Reason,
+    records::Endpoint6,
+};
+use network_types::ip::Ipv6Hdr;
+
+use super::{
+    family::{Family, Parsed, Segment},
+    frame::{Frame, Header},
+    maps,
+    shared::SharedWord,
+    tcp::TcpHeader,
+};
+
+pub(crate) struct Ipv6;
+
+// SAFETY: byte arrays only.
+unsafe impl Header for Ipv6Hdr {}
+// SAFETY: byte arrays only.
+unsafe impl Header for Extension {}
+
+/// What the extension headers have in common (RFC 8200 §4), to the length of the shortest.
+#[repr(C)]
+struct Extension {
+    next: u8,
+    /// Of hop-by-hop, routing and destination options: in units of 8 bytes, less the first.
+    length: u8,
+    /// Of a fragment header: 13 bits of offset, two reserved, more-fragments flag.
+    fragment: [u8; 2],
+    rest: [u8; 4],
+}
+
+const HOP_BY_HOP: u8 = 0;
+const TCP: u8 = 6;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION_OPTIONS: u8 = 60;
+/// Fragment offset and more-fragments flag.
+const FRAGMENT_BITS: u16 = 0xfff9;
+/// Extension headers that are read before a packet is given up (S-FWD-4). RFC 8200 §4.1
+/// recommends at most five before TCP.
+const MAX_EXTENSIONS: usize = 6;
+
+impl Family for Ipv6 {
+    type Address = [u8; 16];
+    type Bucket = Bucket6<SharedWord>;
+    type Endpoint = Endpoint6;
+    type Header = Ipv6Hdr;
+    type Key = FlowKey6;
+
+    const AF: u8 = 10;
+
+    #[inline(always)]
+    fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self> {
+        let mut cursor = frame.network();
+        let room = cursor.remaining();
+        let Some(ip) = cursor.take::<Ipv6Hdr>() else {
+            return Parsed::Other;
+        };
+        let suspect = |reason| Parsed::Suspect {
+            destination: ip.dst_addr,
+            reason,
+        };
+        let options = cursor;
+        let mut tcp_offset = Ipv6Hdr::LEN;
+        let mut next = ip.next_hdr;
+        for _ in 0..MAX_EXTENSIONS {
+            if next == TCP {
+                break;
+            }
+            if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+                return Parsed::Other;
+            }
+            let Some(extension) = cursor.take::<Extension>() else {
+                return suspect(Reason::MalformedIp);
+            };
+            let mut length = size_of::<Extension>();
+            if next == FRAGMENT {
+                // An "atomic" fragment is whole (RFC 6946).
+                if u16::from_be_bytes(extension.fragment) & FRAGMENT_BITS != 0 {
+                    return suspect(Reason::Fragment);
+                }
+            } else {
+                let more = extension.length as usize * 8;
+                cursor.skip(more);
+                length += more;
+            }
+            next = extension.next;
+            tcp_offset += length;
+        }
+        if ip.version() != 6 {
+            return suspect(Reason::MalformedIp);
+        }
+        if next != TCP {
+            return suspect(Reason::ExtensionHeaders);
+        }
+        match cursor.take::<TcpHeader>() {
+            Some(tcp) => Parsed::Segment(Segment {
+                ip,
+                tcp,
+                options,
+                tcp_offset,
+                room,
+            }),
+            None => suspect(Reason::MalformedTcp),
+        }
+    }
+
+    #[inline(always)]
+    fn check(_segment: &Segment<'_, Self>) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn source(ip: &Ipv6Hdr) -> [u8; 16] {
+        ip.src_addr
+    }
+
+    #[inline(always)]
+    fn destination(ip: &Ipv6Hdr) -> [u8; 16] {
+        ip.dst_addr
+    }
+
+    #[inline(always)]
+    fn set_source(ip: &mut Ipv6Hdr, address: [u8; 16], _difference: u16) {
+        ip.src_addr = address;
+    }
+
+    #[inline(always)]
+    fn set_destination(ip: &mut Ipv6Hdr, address: [u8; 16], _difference: u16) {
+        ip.dst_addr = address;
+    }
+
+    #[inline(always)]
+    fn hop_limit(ip: &Ipv6Hdr) -> u8 {
+        ip.hop_limit
+    }
+
+    #[inline(always)]
+    fn decrement_hop_limit(ip: &mut Ipv6Hdr) {
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+    }
+
+    #[inline(always)]
+    fn length(ip: &Ipv6Hdr) -> usize {
+        Ipv6Hdr::LEN + u16::from_be_bytes(ip.payload_len) as usize
+    }
+
+    #[inline(always)]
+    fn address(record: &[u8; 16]) -> [u8; 16] {
+        *record
+    }
+
+    #[inline(always)]
+    fn fib_words(address: [u8; 16]) -> [u32; 4] {
+        let word = |at: usize| {
+            u32::from_ne_bytes([
+                address[at],
+                address[at + 1],
+                address[at + 2],
+                address[at + 3],
+            ])
+        };
+        [word(0), word(4), word(8), word(12)]
+    }
+
+    #[inline(always)]
+    fn endpoint(address: [u8; 16], port: [u8; 2]) -> Endpoint6 {
+        Endpoint6 {
+            address,
+            port,
+            reserved: [0; 6],
+        }
+    }
+
+    #[inline(always)]
+    fn service_map() -> &'static HashMap<Endpoint6, u32> {
+        &maps::SERVICE_BY_LISTEN6
+    }
+
+    #[inline(always)]
+    fn backend_map() -> &'static HashMap<Endpoint6, u32> {
+        &maps::BACKEND_BY_ADDRESS6
+    }
+
+    #[inline(always)]
+    fn key(client: [u8; 16], port: [u8; 2], service: u16) -> FlowKey6 {
+        FlowKey6::new(client, port, service)
+    }
+
+    #[inline(always)]
+    fn hash(key: FlowKey6) -> u64 {
+        key.hash(maps::flow_key())
+    }
+
+    #[inline(always)]
+    fn selection_hash(key: FlowKey6, seed: u64) -> u64 {
+        key.selection_hash(maps::selection_key(), seed)
+    }
+
+    #[inline(always)]
+    fn buckets() -> u32 {
+        maps::BUCKETS6.load()
+    }
+
+    #[inline(always)]
+    fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
+        maps::FLOWS6.get(index)
+    }
+}

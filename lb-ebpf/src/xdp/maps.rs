@@ -1,0 +1,246 @@
+//! The maps, and typed access to them: what is unsafe about maps stays in this file.
+
+use aya_ebpf::{
+    Global, btf_maps,
+    macros::{btf_map, map},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+};
+use lb_common::{
+    flow::{Bucket4, Bucket6, Tick, Word},
+    hash::{HashKey, fast_range},
+    reason::Reason,
+    records::{
+        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, MAX_BACKENDS, MAX_LAST_HOPS,
+        MAX_SERVICES, Service, Slot, SlotPair, pairs_in_half,
+    },
+};
+
+use super::{family::Family, shared::SharedWord};
+
+/// The daemon maps these into its memory.
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+/// Inner maps may have another number of entries than the template.
+const BPF_F_INNER_MAP: usize = 1 << 12;
+
+// What the daemon sets at load time; constants to the verifier.
+#[unsafe(no_mangle)]
+static FLOW_KEY0: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static FLOW_KEY1: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static SELECTION_KEY0: Global<u64> = Global::new(0);
+#[unsafe(no_mangle)]
+static SELECTION_KEY1: Global<u64> = Global::new(0);
+/// Buckets of [`FLOWS4`].
+#[unsafe(no_mangle)]
+pub(crate) static BUCKETS4: Global<u32> = Global::new(1);
+/// Buckets of [`FLOWS6`].
+#[unsafe(no_mangle)]
+pub(crate) static BUCKETS6: Global<u32> = Global::new(1);
+
+/// Services by id.
+#[map]
+static SERVICES: Array<Service> = Array::with_max_entries(MAX_SERVICES, BPF_F_MMAPABLE);
+/// Backends by index.
+#[map]
+static BACKENDS: Array<Backend> = Array::with_max_entries(MAX_BACKENDS, BPF_F_MMAPABLE);
+/// The way back to a client, by last-hop index.
+#[map]
+static LAST_HOPS: Array<Hop> = Array::with_max_entries(MAX_LAST_HOPS, 0);
+/// Last-hop index by last hop.
+#[map]
+static LAST_HOP_INDEX: HashMap<Hop, u32> = HashMap::with_max_entries(MAX_LAST_HOPS, 0);
+/// How many last hops there are.
+#[map]
+static LAST_HOP_COUNT: Array<SharedWord> = Array::with_max_entries(1, 0);
+/// Service id by listen address and port; port 0 for the address alone, with id 0.
+#[map]
+pub(crate) static SERVICE_BY_LISTEN4: HashMap<Endpoint4, u32> =
+    HashMap::with_max_entries(2 * MAX_SERVICES, 0);
+#[map]
+pub(crate) static SERVICE_BY_LISTEN6: HashMap<Endpoint6, u32> =
+    HashMap::with_max_entries(2 * MAX_SERVICES, 0);
+/// Backend index by address and port: the first of those which share them.
+#[map]
+pub(crate) static BACKEND_BY_ADDRESS4: HashMap<Endpoint4, u32> =
+    HashMap::with_max_entries(MAX_BACKENDS, 0);
+#[map]
+pub(crate) static BACKEND_BY_ADDRESS6: HashMap<Endpoint6, u32> =
+    HashMap::with_max_entries(MAX_BACKENDS, 0);
+/// The connection tables; the daemon sets their size.
+#[map]
+pub(crate) static FLOWS4: Array<Bucket4<SharedWord>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static FLOWS6: Array<Bucket6<SharedWord>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Slot tables by service id: each an array of two halves, made with the service.
+#[btf_map]
+static SLOT_TABLES: btf_maps::ArrayOfMaps<
+    btf_maps::Array<SlotPair, 1, { BPF_F_MMAPABLE as usize | BPF_F_INNER_MAP }>,
+    { MAX_SERVICES as usize },
+> = btf_maps::ArrayOfMaps::new();
+#[map]
+static BACKEND_COUNTERS: PerCpuArray<BackendCounters> =
+    PerCpuArray::with_max_entries(MAX_BACKENDS, 0);
+/// Packets by service and reason: [`Reason::ROW`] counters a service.
+#[map]
+static REASON_COUNTERS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(MAX_SERVICES * Reason::ROW, 0);
+/// Interfaces that packets may be redirected to, by index.
+#[map]
+static TX_PORTS: DevMapHash = DevMapHash::with_max_entries(256, 0);
+
+#[inline(always)]
+pub(crate) fn flow_key() -> HashKey {
+    HashKey {
+        k0: FLOW_KEY0.load(),
+        k1: FLOW_KEY1.load(),
+    }
+}
+
+#[inline(always)]
+pub(crate) fn selection_key() -> HashKey {
+    HashKey {
+        k0: SELECTION_KEY0.load(),
+        k1: SELECTION_KEY1.load(),
+    }
+}
+
+/// The service that listens there; id 0 where `port` is 0 and some service has the address.
+#[inline(always)]
+pub(crate) fn service_at<F: Family>(address: F::Address, port: [u8; 2]) -> Option<u16> {
+    lookup(F::service_map(), &F::endpoint(address, port))
+}
+
+/// The first backend with this address and port.
+#[inline(always)]
+pub(crate) fn backend_at<F: Family>(address: F::Address, port: [u8; 2]) -> Option<u16> {
+    lookup(F::backend_map(), &F::endpoint(address, port))
+}
+
+#[inline(always)]
+fn lookup<K>(map: &HashMap<K, u32>, key: &K) -> Option<u16> {
+    // SAFETY: the value is one aligned word, and an entry that the daemon removes at this moment
+    // is reused no sooner than it is written whole.
+    unsafe { map.get(key) }.map(|&index| index as u16)
+}
+
+#[inline(always)]
+pub(crate) fn service(id: u16) -> Option<&'static Service> {
+    SERVICES
+        .get(u32::from(id))
+        .filter(|service| service.slots != 0)
+}
+
+#[inline(always)]
+pub(crate) fn backend(index: u16) -> Option<&'static Backend> {
+    BACKENDS
+        .get(u32::from(index))
+        .filter(|backend| backend.service != 0)
+}
+
+#[inline(always)]
+pub(crate) fn last_hop(index: u16) -> Option<&'static Hop> {
+    LAST_HOPS
+        .get(u32::from(index))
+        .filter(|hop| hop.ifindex != 0)
+}
+
+/// The index of a last hop, which is given one if it is new; 0 if there is no more room.
+#[inline(always)]
+pub(crate) fn last_hop_index(hop: &Hop) -> u16 {
+    // SAFETY: as in `lookup`; last hops are never removed.
+    if let Some(&index) = unsafe { LAST_HOP_INDEX.get(hop) } {
+        return index as u16;
+    }
+    let Some(index) = next_last_hop_index() else {
+        return 0;
+    };
+    if LAST_HOPS.set(index, hop, 0).is_err() {
+        return 0;
+    }
+    match LAST_HOP_INDEX.insert(hop, &index, 0) {
+        Ok(()) => index as u16,
+        Err(_) => 0,
+    }
+}
+
+/// An index that nobody else is given. Two CPUs that meet the same hop at once may take two: both
+/// lead there.
+#[inline(always)]
+fn next_last_hop_index() -> Option<u32> {
+    let count = LAST_HOP_COUNT.get(0)?;
+    for _ in 0..LAST_HOP_RACERS {
+        let taken = count.load();
+        let next = taken + 1;
+        if next >= u64::from(MAX_LAST_HOPS) {
+            return None;
+        }
+        if count.replace(taken, next) {
+            return Some(next as u32);
+        }
+    }
+    None
+}
+
+/// Lost races for an index after which this packet's reply is left to the kernel's routing table.
+const LAST_HOP_RACERS: u32 = 4;
+
+/// The slot of a service's table that a hash falls on.
+#[inline(always)]
+pub(crate) fn slot(id: u16, service: &Service, hash: u64) -> Option<Slot> {
+    let slot = fast_range((hash >> 32) as u32, service.slots);
+    let index = service.half * pairs_in_half(service.slots) + slot / 2;
+    let pair = SLOT_TABLES.get_value(u32::from(id), &index)?;
+    pair.slots.get((slot % 2) as usize).copied()
+}
+
+/// Remembers that a connection of this service has no record.
+#[inline(always)]
+pub(crate) fn expect_untracked_replies(id: u16, until: Tick) {
+    if let Some(service) = SERVICES.get_ptr_mut(u32::from(id)) {
+        // SAFETY: an aligned word of a map that nobody else writes but other CPUs doing the same.
+        unsafe { core::ptr::write_volatile(&raw mut (*service).untracked_until, until.get()) };
+    }
+}
+
+/// Which way a packet goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    In,
+    Out,
+}
+
+#[inline(always)]
+pub(crate) fn count_packet(backend: u16, direction: Direction, bytes: usize, connections: u64) {
+    let Some(counters) = BACKEND_COUNTERS.get_ptr_mut(u32::from(backend)) else {
+        return;
+    };
+    // SAFETY: this CPU's own counters; the program is not preempted by another XDP program.
+    let counters = unsafe { &mut *counters };
+    match direction {
+        Direction::In => {
+            counters.connections += connections;
+            counters.packets_in += 1;
+            counters.bytes_in += bytes as u64;
+        }
+        Direction::Out => {
+            counters.packets_out += 1;
+            counters.bytes_out += bytes as u64;
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn count_reason(service: u16, reason: Reason) {
+    let index = u32::from(service) * Reason::ROW + reason as u32;
+    if let Some(counter) = REASON_COUNTERS.get_ptr_mut(index) {
+        // SAFETY: as in `count_packet`.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// Sends the packet out through another interface; whether that is possible.
+#[inline(always)]
+pub(crate) fn redirect(ifindex: u32) -> Result<u32, u32> {
+    TX_PORTS.redirect(ifindex, 0)
+}

@@ -1,0 +1,156 @@
+//! Packets from clients to a service.
+
+use lb_common::{
+    flow::FlowValue,
+    reason::Reason,
+    records::{Backend, Hop, Service},
+    tcp::{Side, State},
+};
+
+use super::{
+    Stop, clock,
+    family::{Family, Segment},
+    fib,
+    frame::Frame,
+    last_hop,
+    maps::{self, Direction},
+    rewrite, select,
+    track::{self, Record},
+};
+
+/// A backend, and whether this packet begins a connection with it.
+struct Chosen {
+    index: u16,
+    backend: &'static Backend,
+    connections: u64,
+}
+
+/// Finds or picks the packet's backend and rewrites the packet; where it is to go.
+#[inline(always)]
+pub(crate) fn translate<F: Family>(
+    frame: &Frame<'_>,
+    segment: &mut Segment<'_, F>,
+    id: u16,
+) -> Result<Hop, Stop> {
+    let drop = |reason| Stop::Drop {
+        service: id,
+        reason,
+    };
+    segment.check(frame).map_err(drop)?;
+    let service = maps::service(id).ok_or(Stop::Pass)?;
+    let key = F::key(segment.source(), segment.tcp.source, id);
+    let chosen = match track::find::<F>(key) {
+        Some(record) => follow::<F>(frame, segment, id, service, key, record),
+        None => open::<F>(frame, segment, id, service, key),
+    }
+    .map_err(drop)?;
+    let hop = match chosen.backend.hop {
+        hop if hop.ifindex != 0 => hop,
+        _ => fib::lookup::<F>(
+            frame,
+            segment,
+            segment.source(),
+            F::address(&chosen.backend.address),
+        )
+        .ok_or(drop(Reason::NoNextHop))?,
+    };
+    maps::count_packet(
+        chosen.index,
+        Direction::In,
+        segment.length(),
+        chosen.connections,
+    );
+    rewrite::request(segment, chosen.backend);
+    Ok(hop)
+}
+
+/// A packet of a connection that has a record.
+#[inline(always)]
+fn follow<F: Family>(
+    frame: &Frame<'_>,
+    segment: &Segment<'_, F>,
+    id: u16,
+    service: &Service,
+    key: F::Key,
+    record: Record,
+) -> Result<Chosen, Reason> {
+    let now = clock::now();
+    let state = record.value.state();
+    let index = record.value.backend();
+    let backend = maps::backend(index);
+    if segment.flags().opens() && begins_anew(record.value, backend, now) {
+        let (index, backend) = select::select::<F>(id, service, key)?;
+        let new = FlowValue::new(
+            index,
+            last_hop::learn(frame),
+            State::SynSent,
+            track::expiry(service, State::SynSent, now),
+        );
+        record.update(new.in_generation_of(record.value));
+        return Ok(Chosen {
+            index,
+            backend,
+            connections: 1,
+        });
+    }
+    let next = state.after(Side::Client, segment.flags());
+    let mut value = record
+        .value
+        .renewed(next, track::expiry(service, next, now));
+    if value != record.value {
+        value = last_hop::refresh(frame, value);
+        record.update(value);
+    }
+    Ok(Chosen {
+        index,
+        backend: backend.ok_or(Reason::NoBackend)?,
+        connections: 0,
+    })
+}
+
+/// Whether a SYN that finds this record begins a new connection (S-NAT-7).
+#[inline(always)]
+fn begins_anew(value: FlowValue, backend: Option<&Backend>, now: lb_common::flow::Tick) -> bool {
+    let state = value.state();
+    // A retransmitted SYN leaves a backend that went down while the handshake was under way.
+    let abandoned =
+        state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0);
+    state.reopens() || value.is_expired(now) || abandoned
+}
+
+/// A packet that has no record: of a new connection, or of one whose record was lost (S-CT-5).
+#[inline(always)]
+fn open<F: Family>(
+    frame: &Frame<'_>,
+    segment: &Segment<'_, F>,
+    id: u16,
+    service: &Service,
+    key: F::Key,
+) -> Result<Chosen, Reason> {
+    let flags = segment.flags();
+    if flags.syn() && flags.ack() {
+        return Err(Reason::UnexpectedSynAck);
+    }
+    let (index, backend) = select::select::<F>(id, service, key)?;
+    let chosen = Chosen {
+        index,
+        backend,
+        connections: u64::from(flags.syn()),
+    };
+    // There is nothing to remember of a connection that ends here.
+    if flags.rst() {
+        return Ok(chosen);
+    }
+    let now = clock::now();
+    let value = FlowValue::new(
+        index,
+        last_hop::learn(frame),
+        State::SynSent,
+        track::expiry(service, State::SynSent, now),
+    );
+    if !track::insert::<F>(key, value, now) {
+        maps::count_reason(id, Reason::Untracked);
+        maps::expect_untracked_replies(id, track::expiry(service, State::Established, now));
+    }
+    Ok(chosen)
+}
