@@ -10,5 +10,6 @@
 //! `dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
 
 pub mod dataplane;
+pub mod health;
 pub mod model;
 pub mod table;
