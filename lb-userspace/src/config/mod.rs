@@ -140,7 +140,7 @@ impl Config {
     }
 
     /// A file that parses to an equal configuration. Settings at their defaults are left out,
-    /// except those that a reader looks for.
+    /// except those that a reader looks for. Paths must be UTF-8, as all that were parsed are.
     pub fn to_toml(&self) -> String {
         write::to_toml(self)
     }

@@ -32,25 +32,26 @@ impl<'a> Source<'a> {
         self.lines.partition_point(|&begin| begin <= offset) - 1
     }
 
+    /// The line that a byte stands in, without its end.
+    pub(super) fn line_span(&self, offset: usize) -> Span {
+        let begin = self.lines[self.line(offset)];
+        let text = self.text[begin..].lines().next().unwrap_or_default();
+        begin..begin + text.len()
+    }
+
     pub(super) fn place(&self, span: &Span) -> Place {
         let start = self.char_boundary(span.start);
-        let line = self.line(start);
-        let begin = self.lines[line];
-        let text = self.text[begin..].lines().next().unwrap_or_default();
-        // A span that runs over several lines is shown on its first.
-        let end = self
-            .char_boundary(span.end)
-            .clamp(start, (begin + text.len()).max(start));
-        let column = self.text[begin..start].chars().count();
-        let (excerpt, caret) = window(text, column);
-        let width = self.text[start..end].chars().count();
+        let line = self.line_span(start);
+        // A span that runs over several lines is marked on its first.
+        let end = self.char_boundary(span.end).min(line.end).max(start);
+        let column = self.text[line.start..start].chars().count();
+        let (excerpt, caret) = window(&self.text[line.clone()], column);
+        let shown = excerpt.chars().count().saturating_sub(caret);
         Place {
             file: self.file.to_owned(),
-            line: line + 1,
+            line: self.line(start) + 1,
             column: column + 1,
-            caret_width: width
-                .min(excerpt.chars().count() - caret.min(excerpt.chars().count()))
-                .max(1),
+            caret_width: self.text[start..end].chars().count().min(shown).max(1),
             excerpt,
             caret,
         }

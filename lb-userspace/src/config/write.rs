@@ -89,14 +89,12 @@ fn write_check(check: &Check, out: &mut Writer) {
             }
         }
     }
-    let default = Check::default();
-    // No probe is made, so a reader need not see when.
-    let unused = check.kind == CheckKind::None
-        && Check {
-            kind: CheckKind::None,
-            ..default
-        } == *check;
-    if !unused {
+    let silent = Check {
+        kind: CheckKind::None,
+        ..Check::default()
+    };
+    // Where no probe is made, a reader need not see when.
+    if *check != silent {
         out.text("interval", format_duration(check.interval));
         out.text("timeout", format_duration(check.timeout));
         out.bare("rise", check.rise);

@@ -158,7 +158,10 @@ impl Desired {
         }
         seen.backends += 1;
         let name = (service_index, backend.name.clone());
-        if let Some(first) = first(&mut seen.backend_names, name, index) {
+        let same_name = first(&mut seen.backend_names, name, index);
+        let same_address = first(&mut seen.addresses, (service_index, backend.address), index);
+        // A backend that is called by its address need not be told twice.
+        if let Some(first) = same_name.filter(|_| same_name != same_address) {
             let (service, name) = (service.name.clone(), backend.name.clone());
             report(ConflictKind::BackendName { service, name }, Some(first));
         }
@@ -178,7 +181,7 @@ impl Desired {
             };
             report(kind, None);
         }
-        if let Some(first) = first(&mut seen.addresses, (service_index, address), index) {
+        if let Some(first) = same_address {
             let kind = ConflictKind::BackendAddress {
                 service: service.name.clone(),
                 address,
@@ -346,6 +349,10 @@ mod tests {
             conflict.kind.to_string(),
             "service a has a backend called b0 already: give one of the two another name"
         );
+        // The same backend once more is one mistake, not two.
+        state.services[0].backends[1] = state.services[0].backends[0].clone();
+        let kinds: Vec<_> = state.conflicts().into_iter().map(|c| c.kind).collect();
+        assert!(matches!(kinds[..], [ConflictKind::BackendAddress { .. }]));
     }
 
     #[test]

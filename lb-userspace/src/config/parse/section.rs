@@ -45,6 +45,10 @@ impl<'a, 'r> Section<'a, 'r> {
         self.span.clone()
     }
 
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.table.contains_key(key)
+    }
+
     pub(super) fn report(&mut self) -> &mut Report {
         self.report
     }
@@ -82,7 +86,7 @@ impl<'a, 'r> Section<'a, 'r> {
         example: &str,
         convert: impl FnOnce(&DeValue<'_>) -> Result<T, Fault>,
     ) -> Option<Spanned<T>> {
-        if !self.table.contains_key(key) {
+        if !self.has(key) {
             let message = format!("{} has no {key}: add {key} = {example}", self.shape.title);
             self.report.error(self.span(), message);
         }

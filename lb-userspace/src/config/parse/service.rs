@@ -87,43 +87,10 @@ fn timeouts(mut section: Section<'_, '_>) -> TimeoutOverrides {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum CheckType {
-    None,
-    Tcp,
-    Http,
-}
-
 fn check(mut section: Section<'_, '_>) -> Check {
     let default = Check::default();
-    let types = [
-        ("tcp", CheckType::Tcp),
-        ("http", CheckType::Http),
-        ("none", CheckType::None),
-    ];
-    let check_type = section
-        .plain("type", choice(&types, &["https", "exec"]))
-        .unwrap_or(CheckType::Tcp);
-    let path = section.value("path", http_path);
-    let host = section.value("host", http_host);
-    if check_type != CheckType::Http {
-        let keys = [("path", path.as_ref()), ("host", host.as_ref())];
-        for (key, value) in keys {
-            if let Some(value) = value {
-                let message = format!("{key}: only type = \"http\" has one: take it out");
-                section.report().error(value.span(), message);
-            }
-        }
-    }
-    let kind = match check_type {
-        CheckType::None => CheckKind::None,
-        CheckType::Tcp => CheckKind::Tcp,
-        CheckType::Http => CheckKind::Http {
-            path: path.map_or_else(|| "/".to_owned(), Spanned::into_inner),
-            host: host.map(Spanned::into_inner),
-        },
-    };
     let hour = Duration::from_secs(3_600);
+    let kind = check_kind(&mut section);
     let interval = section
         .plain("interval", duration(Duration::from_millis(100)..=hour))
         .unwrap_or(default.interval);
@@ -132,17 +99,51 @@ fn check(mut section: Section<'_, '_>) -> Check {
     let timeout = section
         .plain("timeout", duration(Duration::from_millis(10)..=hour))
         .unwrap_or(default.timeout.min(interval));
+    let rise = section.plain("rise", number(1..=u16::MAX));
+    let fall = section.plain("fall", number(1..=u16::MAX));
     Check {
         kind,
         interval,
         timeout,
-        rise: section
-            .plain("rise", number(1..=u16::MAX))
-            .unwrap_or(default.rise),
-        fall: section
-            .plain("fall", number(1..=u16::MAX))
-            .unwrap_or(default.fall),
+        rise: rise.unwrap_or(default.rise),
+        fall: fall.unwrap_or(default.fall),
     }
+}
+
+fn check_kind(section: &mut Section<'_, '_>) -> CheckKind {
+    #[derive(Clone, Copy)]
+    enum Type {
+        None,
+        Tcp,
+        Http,
+    }
+    let types = [
+        ("tcp", Type::Tcp),
+        ("http", Type::Http),
+        ("none", Type::None),
+    ];
+    let given = section.plain("type", choice(&types, &["https", "exec"]));
+    let path = section.value("path", http_path);
+    let host = section.value("host", http_host);
+    let other = match given {
+        Some(Type::Http) => {
+            return CheckKind::Http {
+                path: path.map_or_else(|| "/".to_owned(), Spanned::into_inner),
+                host: host.map(Spanned::into_inner),
+            };
+        }
+        Some(Type::None) => CheckKind::None,
+        Some(Type::Tcp) => CheckKind::Tcp,
+        None if section.has("type") => return CheckKind::Tcp, // a wrong one, reported
+        None => CheckKind::Tcp,
+    };
+    for (key, value) in [("path", path), ("host", host)] {
+        if let Some(value) = value {
+            let message = format!("{key}: only a check of type = \"http\" has one");
+            section.report().error(value.span(), message);
+        }
+    }
+    other
 }
 
 /// What stands in a request line as it is (RFC 9112 §3.2.1): no blanks, nothing to be escaped.

@@ -90,15 +90,20 @@ impl Shape {
         }
         let mend = if let Some(near) = nearest(key, self.keys) {
             format!("did you mean {near:?}?")
+        } else if let Some(section) = ALL.iter().find(|shape| shape.last_part() == key) {
+            format!("write that section as {}", section.title)
         } else if let Some(home) = ALL.iter().find(|shape| shape.keys.contains(&key)) {
-            match home.title {
-                "" => format!("it stands before the first section, or as a section of its own"),
-                title => format!("it belongs in {title}"),
-            }
+            format!("it belongs in {}", home.title)
         } else {
             format!("the keys here are {}", self.keys.join(", "))
         };
         format!("unknown key {shown:?} {place}: {mend}")
+    }
+
+    /// `backend` of `[[service.backend]]`.
+    fn last_part(&self) -> &str {
+        let path = self.title.trim_matches(['[', ']']);
+        path.rsplit('.').next().unwrap_or(path)
     }
 }
 

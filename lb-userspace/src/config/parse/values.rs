@@ -102,13 +102,19 @@ pub(super) fn choice<T: Copy>(
     move |value| {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         let quoted: Vec<String> = names.iter().map(|name| format!("{name:?}")).collect();
-        let wanted = quoted.join(" or ");
+        let wanted = match &quoted[..] {
+            [only] => only.clone(),
+            several => format!("one of {}", several.join(", ")),
+        };
         let word = value.as_str().ok_or_else(|| expected(&wanted, value))?;
         if let Some((_, choice)) = words.iter().find(|(name, _)| *name == word) {
             return Ok(*choice);
         }
         if later.contains(&word) {
-            return Err(format!("this version has no {word:?} yet; it has {wanted}"));
+            return Err(format!(
+                "this version has no {word:?} yet: it has {}",
+                quoted.join(", ")
+            ));
         }
         Err(match nearest(word, &names) {
             Some(near) => format!("{:?} is unknown: did you mean {near:?}?", shorten(word)),
