@@ -1,4 +1,4 @@
-use std::{borrow::Borrow, fmt, str::FromStr};
+use std::{borrow::Borrow, fmt, net::SocketAddr, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
@@ -68,6 +68,14 @@ impl From<Name> for String {
     }
 }
 
+/// The name of a backend that was given none: `10.0.0.1:80`, and `2001:db8::1:80` without brackets.
+/// Two addresses never share a name.
+impl From<SocketAddr> for Name {
+    fn from(address: SocketAddr) -> Self {
+        Self(format!("{}:{}", address.ip(), address.port()))
+    }
+}
+
 impl Borrow<str> for Name {
     fn borrow(&self) -> &str {
         &self.0
@@ -94,5 +102,17 @@ mod tests {
         assert_eq!("a/b".parse::<Name>(), Err(NameError::Character('/')));
         assert_eq!("-a".parse::<Name>(), Err(NameError::LeadingHyphen));
         assert_eq!("a".repeat(64).parse::<Name>(), Err(NameError::TooLong(64)));
+    }
+    #[test]
+    fn an_address_makes_a_name() {
+        for (address, name) in [
+            ("10.0.0.1:80", "10.0.0.1:80"),
+            ("[2001:db8::1]:80", "2001:db8::1:80"),
+            ("[::]:65535", ":::65535"),
+            ("[fe80::1%3]:80", "fe80::1:80"),
+        ] {
+            let made = Name::from(address.parse::<SocketAddr>().unwrap());
+            assert_eq!(made, name.parse().unwrap());
+        }
     }
 }
