@@ -11,14 +11,48 @@ pub struct Found {
     pub value: FlowValue,
 }
 
-/// Whether a bucket took a flow.
+/// A record that may give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Claim {
-    /// It stands in this slot now.
-    Taken(usize),
-    /// Every record that might give way is in use, or another CPU was faster.
-    Full,
+pub struct Offer {
+    slot: usize,
+    value: FlowValue,
+    price: u32,
 }
+
+/// Puts a flow in one of its two buckets; whether there was a place.
+///
+/// An empty or expired record gives way before a half-open one, the first bucket's before the
+/// second's, and of half-open ones that which expires first. A living established flow never gives
+/// way (S-CT-1, S-CT-2): if a record becomes established between the look and the swap, the swap
+/// fails.
+#[inline(always)]
+pub fn insert<B: Bucket>(first: &B, second: &B, key: B::Key, value: FlowValue, now: Tick) -> bool {
+    for _ in 0..ATTEMPTS {
+        let offer = first.cheapest(now);
+        if offer.price == 0 {
+            if first.take(offer.slot, offer.value, key, value) {
+                return true;
+            }
+            continue;
+        }
+        let other = second.cheapest(now);
+        if offer.price == FlowValue::PRICELESS && other.price == FlowValue::PRICELESS {
+            return false;
+        }
+        let (bucket, offer) = if other.price < offer.price {
+            (second, other)
+        } else {
+            (first, offer)
+        };
+        if bucket.take(offer.slot, offer.value, key, value) {
+            return true;
+        }
+    }
+    false
+}
+
+/// How often [`insert`] looks again after another CPU was faster.
+const ATTEMPTS: usize = 2;
 
 /// Four records of one address family. See the [module](super) for who may write what.
 pub trait Bucket {
@@ -44,54 +78,32 @@ pub trait Bucket {
             let value = FlowValue::from_bits(word.load());
             if before.state().is_live() && value.state().is_live() && before.same_generation(value)
             {
+                let slot = Self::Word::forget(slot, value.bits());
                 return Some(Found { slot, value });
             }
         }
         None
     }
 
-    /// Puts a flow in the place of an empty or an expired record.
+    /// The record whose place is cheapest to give to another flow ([`FlowValue::price`]), the
+    /// first of those that cost the same.
     #[inline(always)]
-    fn claim(&self, key: Self::Key, value: FlowValue, now: Tick) -> Claim {
+    fn cheapest(&self, now: Tick) -> Offer {
+        let mut best = Offer {
+            slot: 0,
+            value: FlowValue::from_bits(0),
+            price: FlowValue::PRICELESS,
+        };
         for slot in 0..RECORDS {
             let Some(word) = self.value(slot) else { break };
-            let old = FlowValue::from_bits(word.load());
-            let vacant = match old.state() {
-                State::Free => true,
-                State::Claimed => false,
-                _ => old.is_expired(now),
-            };
-            if vacant && self.take(slot, old, key, value) {
-                return Claim::Taken(slot);
+            let value = FlowValue::from_bits(word.load());
+            let price = value.price(now);
+            if price < best.price {
+                let slot = Self::Word::forget(slot, value.bits());
+                best = Offer { slot, value, price };
             }
         }
-        Claim::Full
-    }
-
-    /// Puts a flow in the place of the half-open record that expires first.
-    ///
-    /// An established flow never gives way (S-CT-1, S-CT-2): if the record becomes established
-    /// between the look and the swap, the swap fails.
-    #[inline(always)]
-    fn displace_half_open(&self, key: Self::Key, value: FlowValue) -> Claim {
-        let mut victim: Option<Found> = None;
-        for slot in 0..RECORDS {
-            let Some(word) = self.value(slot) else { break };
-            let old = FlowValue::from_bits(word.load());
-            let sooner = match victim {
-                Some(best) => old.expires().is_before(best.value.expires()),
-                None => true,
-            };
-            if old.state().is_half_open() && sooner {
-                victim = Some(Found { slot, value: old });
-            }
-        }
-        match victim {
-            Some(Found { slot, value: old }) if self.take(slot, old, key, value) => {
-                Claim::Taken(slot)
-            }
-            _ => Claim::Full,
-        }
+        best
     }
 
     /// Takes over the record whose value is still `old`.
@@ -100,7 +112,7 @@ pub trait Bucket {
         let Some(word) = self.value(slot) else {
             return false;
         };
-        if !word.replace(old.bits(), old.with_state(State::Claimed).bits()) {
+        if !word.replace(old.bits(), old.with_state(State::CLAIMED).bits()) {
             return false;
         }
         self.write_key(slot, key);

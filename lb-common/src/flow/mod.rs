@@ -10,7 +10,7 @@
 //! Several CPUs and the daemon work on a bucket at once, without locks. A record is a key of one
 //! or more words and a value of one word ([`FlowValue`]). Whoever takes a record over
 //!
-//! 1. replaces the value it saw by [`State::Claimed`], by compare-and-swap: if the record was
+//! 1. replaces the value it saw by [`State::CLAIMED`], by compare-and-swap: if the record was
 //!    refreshed, or taken by another, the swap fails and nothing has happened;
 //! 2. writes the key;
 //! 3. writes the new value, whose generation is one higher.
@@ -29,7 +29,7 @@ mod bucket;
 mod key;
 mod value;
 
-pub use bucket::{Bucket, Bucket4, Bucket6, Claim, Found, RECORDS};
+pub use bucket::{Bucket, Bucket4, Bucket6, Found, RECORDS, insert};
 pub use key::{FlowKey4, FlowKey6};
 pub use value::{FlowValue, Tick};
 
@@ -43,6 +43,14 @@ pub trait Word {
     fn store(&self, value: u64);
     /// Replaces `current` by `new` with a full barrier; whether it did.
     fn replace(&self, current: u64, new: u64) -> bool;
+
+    /// `slot`, of which the kernel's verifier no longer knows more than that it is one of a
+    /// bucket's: it then walks what follows once and not once for every slot. `noise` is anything
+    /// that was read from a map.
+    #[inline(always)]
+    fn forget(slot: usize, _noise: u64) -> usize {
+        slot
+    }
 }
 
 #[cfg(not(any(target_arch = "bpf", loom)))]
@@ -78,7 +86,7 @@ pub fn expire<W: Word>(value: &W, now: Tick) -> bool {
     let seen = FlowValue::from_bits(value.load());
     seen.state().is_live()
         && seen.is_expired(now)
-        && value.replace(seen.bits(), seen.with_state(State::Free).bits())
+        && value.replace(seen.bits(), seen.with_state(State::FREE).bits())
 }
 
 #[cfg(test)]

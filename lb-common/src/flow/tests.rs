@@ -5,10 +5,7 @@ use core::sync::atomic::AtomicU64;
 use proptest::prelude::*;
 
 use super::*;
-use crate::{
-    hash::HashKey,
-    tcp::State::{self, *},
-};
+use crate::{hash::HashKey, tcp::State};
 
 fn bucket() -> Bucket4<AtomicU64> {
     Bucket4::empty(|| AtomicU64::new(0))
@@ -16,6 +13,11 @@ fn bucket() -> Bucket4<AtomicU64> {
 
 fn key(n: u8) -> FlowKey4 {
     FlowKey4::new([10, 0, 0, n], [0x80, n], 7)
+}
+
+/// Into a table of this one bucket.
+fn claim<B: Bucket>(bucket: &B, key: B::Key, value: FlowValue, now: Tick) -> bool {
+    insert(bucket, bucket, key, value, now)
 }
 
 fn value(state: State, expires: u32) -> FlowValue {
@@ -26,13 +28,18 @@ fn value(state: State, expires: u32) -> FlowValue {
 fn a_claimed_flow_is_found_with_its_value() {
     let bucket = bucket();
     assert_eq!(bucket.find(key(1)), None);
-    assert_eq!(
-        bucket.claim(key(1), value(SynSent, 100), Tick::new(50)),
-        Claim::Taken(0)
-    );
+    assert!(claim(
+        &bucket,
+        key(1),
+        value(State::SYN_SENT, 100),
+        Tick::new(50)
+    ));
     let found = bucket.find(key(1)).unwrap();
-    assert_eq!((found.value.backend(), found.value.last_hop()), (3, 4));
-    assert_eq!(found.value.state(), SynSent);
+    assert_eq!(
+        (found.slot, found.value.backend(), found.value.last_hop()),
+        (0, 3, 4)
+    );
+    assert_eq!(found.value.state(), State::SYN_SENT);
     assert_eq!(bucket.find(key(2)), None);
     assert_eq!(bucket.key(0), Some(key(1)));
 }
@@ -42,53 +49,66 @@ fn expired_records_give_way_and_living_ones_do_not() {
     let bucket = bucket();
     for n in 0..4 {
         let expires = if n == 2 { 40 } else { 100 };
-        assert_eq!(
-            bucket.claim(key(n), value(Established, expires), Tick::new(30)),
-            Claim::Taken(n.into())
-        );
+        assert!(claim(
+            &bucket,
+            key(n),
+            value(State::ESTABLISHED, expires),
+            Tick::new(30)
+        ));
+        assert_eq!(bucket.find(key(n)).unwrap().slot, usize::from(n));
     }
-    assert_eq!(
-        bucket.claim(key(9), value(SynSent, 100), Tick::new(40)),
-        Claim::Full
-    );
-    assert_eq!(
-        bucket.claim(key(9), value(SynSent, 100), Tick::new(41)),
-        Claim::Taken(2)
-    );
+    assert!(!claim(
+        &bucket,
+        key(9),
+        value(State::SYN_SENT, 100),
+        Tick::new(40)
+    ));
+    assert!(claim(
+        &bucket,
+        key(9),
+        value(State::SYN_SENT, 100),
+        Tick::new(41)
+    ));
     assert_eq!(bucket.find(key(2)), None);
-    assert!(bucket.find(key(9)).is_some());
+    assert_eq!(bucket.find(key(9)).unwrap().slot, 2);
 }
 
-/// S-CT-1, S-CT-2: a full bucket gives up its oldest half-open record, never an established one.
+#[test]
+fn the_first_bucket_is_used_while_it_has_room() {
+    let (first, second) = (bucket(), bucket());
+    for n in 0..6 {
+        assert!(insert(
+            &first,
+            &second,
+            key(n),
+            value(State::ESTABLISHED, 100),
+            Tick::new(0)
+        ));
+        assert_eq!(first.find(key(n)).is_some(), n < 4);
+        assert_eq!(second.find(key(n)).is_some(), n >= 4);
+    }
+}
+
+/// S-CT-1, S-CT-2: full buckets give up their oldest half-open record, never an established one.
 #[test]
 fn half_open_gives_way_established_never() {
     let bucket = bucket();
     let now = Tick::new(10);
     for (n, state, expires) in [
-        (0, Established, 20),
-        (1, SynSent, 90),
-        (2, SynReceived, 80),
-        (3, Reset, 12),
+        (0, State::ESTABLISHED, 20),
+        (1, State::SYN_SENT, 90),
+        (2, State::SYN_RECEIVED, 80),
+        (3, State::RESET, 12),
     ] {
-        bucket.claim(key(n), value(state, expires), now);
+        assert!(claim(&bucket, key(n), value(state, expires), now));
     }
-    assert_eq!(bucket.claim(key(8), value(SynSent, 95), now), Claim::Full);
-    assert_eq!(
-        bucket.displace_half_open(key(8), value(SynSent, 95)),
-        Claim::Taken(2)
-    );
-    assert_eq!(
-        bucket.displace_half_open(key(9), value(Established, 95)),
-        Claim::Taken(1)
-    );
-    assert_eq!(
-        bucket.displace_half_open(key(10), value(Established, 95)),
-        Claim::Taken(2)
-    );
-    assert_eq!(
-        bucket.displace_half_open(key(11), value(Established, 95)),
-        Claim::Full
-    );
+    for (n, slot) in [(9, Some(2)), (10, Some(1)), (11, None)] {
+        assert_eq!(
+            claim(&bucket, key(n), value(State::ESTABLISHED, 95), now),
+            slot.is_some()
+        );
+        assert_eq!(bucket.find(key(n)).map(|found| found.slot), slot);
+    }
     for n in [0, 3, 9, 10] {
         assert!(bucket.find(key(n)).is_some(), "flow {n}");
     }
@@ -97,21 +117,33 @@ fn half_open_gives_way_established_never() {
 #[test]
 fn a_record_that_was_refreshed_is_not_taken() {
     let bucket = bucket();
-    bucket.claim(key(1), value(SynSent, 100), Tick::new(0));
+    claim(&bucket, key(1), value(State::SYN_SENT, 100), Tick::new(0));
     let seen = bucket.find(key(1)).unwrap();
     let word = bucket.value(0).unwrap();
-    assert!(word.replace(
-        seen.value.bits(),
-        seen.value.renewed(Established, Tick::new(200)).bits()
-    ));
-    assert!(!bucket.take(0, seen.value, key(2), value(SynSent, 300)));
-    assert_eq!(bucket.find(key(1)).unwrap().value.state(), Established);
+    assert!(
+        word.replace(
+            seen.value.bits(),
+            seen.value
+                .renewed(State::ESTABLISHED, Tick::new(200))
+                .bits()
+        )
+    );
+    assert!(!bucket.take(0, seen.value, key(2), value(State::SYN_SENT, 300)));
+    assert_eq!(
+        bucket.find(key(1)).unwrap().value.state(),
+        State::ESTABLISHED
+    );
 }
 
 #[test]
 fn a_sweep_ends_only_what_has_expired() {
     let bucket = bucket();
-    bucket.claim(key(1), value(Established, 100), Tick::new(0));
+    claim(
+        &bucket,
+        key(1),
+        value(State::ESTABLISHED, 100),
+        Tick::new(0),
+    );
     let word = bucket.value(0).unwrap();
     assert!(!expire(word, Tick::new(100)));
     assert!(expire(word, Tick::new(101)));
@@ -123,7 +155,7 @@ fn a_sweep_ends_only_what_has_expired() {
 fn ipv6_keys_differ_in_every_part() {
     let bucket = Bucket6::empty(|| AtomicU64::new(0));
     let base = FlowKey6::new([7; 16], [1, 2], 5);
-    bucket.claim(base, value(SynSent, 100), Tick::new(0));
+    claim(&bucket, base, value(State::SYN_SENT, 100), Tick::new(0));
     assert!(bucket.find(base).is_some());
     assert_eq!(bucket.key(0), Some(base));
     assert_eq!(
@@ -145,8 +177,8 @@ proptest! {
         let state = State::from_bits(bits);
         let value = FlowValue::new(backend, last_hop, state, Tick::new(expires));
         prop_assert_eq!((value.backend(), value.last_hop(), value.state(), value.expires()), (backend, last_hop, state, Tick::new(expires)));
-        let value = value.renewed(Closing, Tick::new(later)).with_last_hop(9);
-        prop_assert_eq!((value.backend(), value.last_hop(), value.state(), value.expires()), (backend, 9, Closing, Tick::new(later)));
+        let value = value.renewed(State::CLOSING, Tick::new(later)).with_last_hop(9);
+        prop_assert_eq!((value.backend(), value.last_hop(), value.state(), value.expires()), (backend, 9, State::CLOSING, Tick::new(later)));
     }
 
     #[test]
@@ -179,9 +211,14 @@ fn two_candidates_fill_a_table_to_half_before_one_flow_in_200_is_turned_away() {
     let turned_away = (0..flows)
         .filter(|n| {
             let key = FlowKey4::new(n.to_be_bytes(), [0, 80], 1);
-            candidates(key.hash(secret), buckets).into_iter().all(|b| {
-                table[b as usize].claim(key, value(Established, 100), Tick::new(0)) == Claim::Full
-            })
+            let [first, second] = candidates(key.hash(secret), buckets).map(|b| &table[b as usize]);
+            !insert(
+                first,
+                second,
+                key,
+                value(State::ESTABLISHED, 100),
+                Tick::new(0),
+            )
         })
         .count();
     assert!(

@@ -75,7 +75,7 @@ impl FlowValue {
         Self(
             backend as u64
                 | (last_hop as u64) << 16
-                | (state as u64) << 32
+                | (state.bits() as u64) << 32
                 | (expires.get() as u64) << 40,
         )
     }
@@ -122,13 +122,31 @@ impl FlowValue {
         self.expires().is_before(now)
     }
 
+    /// How dear it is to give this record's place to another flow: 0 where it is free or expired,
+    /// more the longer a half-open one has to live, [`FlowValue::PRICELESS`] for all others.
+    #[inline(always)]
+    #[must_use]
+    pub const fn price(self, now: Tick) -> u32 {
+        let state = self.state();
+        let expired = self.is_expired(now) && state.is_live();
+        if expired || state.bits() == State::FREE.bits() {
+            0
+        } else if state.is_half_open() {
+            1 + self.expires().since(now)
+        } else {
+            Self::PRICELESS
+        }
+    }
+
+    pub const PRICELESS: u32 = u32::MAX;
+
     /// The same record in another state and with another expiry.
     #[inline(always)]
     #[must_use]
     pub const fn renewed(self, state: State, expires: Tick) -> Self {
         Self(
             self.0 & (0xffff_ffff | Self::GENERATION)
-                | (state as u64) << 32
+                | (state.bits() as u64) << 32
                 | (expires.get() as u64) << 40,
         )
     }
@@ -136,13 +154,20 @@ impl FlowValue {
     #[inline(always)]
     #[must_use]
     pub const fn with_state(self, state: State) -> Self {
-        Self(self.0 & !Self::STATE | (state as u64) << 32)
+        Self(self.0 & !Self::STATE | (state.bits() as u64) << 32)
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn with_last_hop(self, last_hop: u16) -> Self {
         Self(self.0 & !(0xffff << 16) | (last_hop as u64) << 16)
+    }
+
+    /// Tells this record's flow from the one before it in the same place: 0 to 15.
+    #[inline(always)]
+    #[must_use]
+    pub const fn generation(self) -> u8 {
+        (self.0 >> 36) as u8 & 0xf
     }
 
     /// This value in the generation of `previous`: the record stays its flow's.

@@ -6,6 +6,8 @@ use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, progr
 use lb_common::records::VlanTag;
 use network_types::eth::EthHdr;
 
+use super::shared::forget;
+
 /// Types that may be laid over packet bytes.
 ///
 /// # Safety
@@ -71,8 +73,6 @@ impl<'p> Cursor<'p> {
 pub(crate) struct Frame<'p> {
     pub(crate) context: *mut xdp_md,
     pub(crate) ethernet: &'p mut EthHdr,
-    /// The frame's VLAN tags, outermost first; zero where there is none.
-    pub(crate) tags: [VlanTag; 2],
     pub(crate) tag_count: u16,
     ether_type: u16,
     network: Cursor<'p>,
@@ -82,6 +82,14 @@ const IPV4: u16 = 0x0800_u16.to_be();
 const IPV6: u16 = 0x86dd_u16.to_be();
 const DOT1Q: u16 = 0x8100_u16.to_be();
 const DOT1AD: u16 = 0x88a8_u16.to_be();
+
+/// Tags that are read; a frame with more is not IP to us.
+pub(crate) const MAX_TAGS: usize = 2;
+
+#[inline(always)]
+fn is_tag(ether_type: u16) -> bool {
+    ether_type == DOT1Q || ether_type == DOT1AD
+}
 
 impl<'p> Frame<'p> {
     /// Reads the Ethernet header and at most two tags (S-FWD-6).
@@ -93,29 +101,49 @@ impl<'p> Frame<'p> {
             packet: PhantomData,
         };
         let ethernet = cursor.take::<EthHdr>()?;
+        let noise = ethernet.src_addr[0];
         let mut ether_type = ethernet.ether_type;
-        let mut tags = [VlanTag::default(); 2];
-        let mut tag_count = 0;
-        for tag in &mut tags {
-            if ether_type != DOT1Q && ether_type != DOT1AD {
+        let mut tags = 0;
+        let mut inner = cursor;
+        for _ in 0..MAX_TAGS {
+            if !is_tag(ether_type) {
                 break;
             }
-            let header = cursor.take::<VlanHeader>()?;
-            *tag = VlanTag {
-                tpid: ether_type.to_ne_bytes(),
-                tci: header.tci,
-            };
-            tag_count += 1;
-            ether_type = u16::from_ne_bytes(header.ether_type);
+            ether_type = u16::from_ne_bytes(inner.take::<VlanHeader>()?.ether_type);
+            tags += 1;
         }
+        // The verifier is to walk what follows once, not once for each number of tags.
+        let tags = forget::<3>(tags, noise.into());
+        cursor.skip(tags * size_of::<VlanHeader>());
         Some(Self {
             context: ctx.ctx,
             ethernet,
-            tags,
-            tag_count,
+            tag_count: tags as u16,
             ether_type,
             network: cursor,
         })
+    }
+
+    /// The frame's VLAN tags, outermost first; zero where there is none.
+    #[inline(always)]
+    pub(crate) fn tags(&self) -> [VlanTag; MAX_TAGS] {
+        let mut tags = [VlanTag::default(); MAX_TAGS];
+        let mut cursor = self.reread();
+        if self.tag_count == 0 || cursor.take::<EthHdr>().is_none() {
+            return tags;
+        }
+        let mut tpid = self.ethernet.ether_type;
+        for tag in &mut tags {
+            let Some(header) = cursor.take::<VlanHeader>().filter(|_| is_tag(tpid)) else {
+                break;
+            };
+            *tag = VlanTag {
+                tpid: tpid.to_ne_bytes(),
+                tci: header.tci,
+            };
+            tpid = u16::from_ne_bytes(header.ether_type);
+        }
+        tags
     }
 
     #[inline(always)]

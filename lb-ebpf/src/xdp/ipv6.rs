@@ -10,7 +10,7 @@ use super::{
     family::{Family, Parsed, Segment},
     frame::{Frame, Header},
     maps,
-    shared::SharedWord,
+    shared::{SharedWord, forget},
     tcp::TcpHeader,
 };
 
@@ -42,6 +42,8 @@ const FRAGMENT_BITS: u16 = 0xfff9;
 /// Extension headers that are read before a packet is given up (S-FWD-4). RFC 8200 §4.1
 /// recommends at most five before TCP.
 const MAX_EXTENSIONS: usize = 6;
+/// Bytes of extension headers that are read, one less than a power of two.
+const MAX_EXTENSION_BYTES: usize = 2047;
 
 impl Family for Ipv6 {
     type Address = [u8; 16];
@@ -64,7 +66,9 @@ impl Family for Ipv6 {
             reason,
         };
         let options = cursor;
-        let mut tcp_offset = Ipv6Hdr::LEN;
+        let noise = u64::from(ip.dst_addr[15]) << 8 | u64::from(ip.src_addr[15]);
+        let mut walk = cursor;
+        let mut extensions = 0;
         let mut next = ip.next_hdr;
         for _ in 0..MAX_EXTENSIONS {
             if next == TCP {
@@ -73,35 +77,37 @@ impl Family for Ipv6 {
             if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
                 return Parsed::Other;
             }
-            let Some(extension) = cursor.take::<Extension>() else {
+            let Some(extension) = walk.take::<Extension>() else {
                 return suspect(Reason::MalformedIp);
             };
-            let mut length = size_of::<Extension>();
+            let mut more = 0;
             if next == FRAGMENT {
                 // An "atomic" fragment is whole (RFC 6946).
                 if u16::from_be_bytes(extension.fragment) & FRAGMENT_BITS != 0 {
                     return suspect(Reason::Fragment);
                 }
             } else {
-                let more = extension.length as usize * 8;
-                cursor.skip(more);
-                length += more;
+                more = extension.length as usize * 8;
+                walk.skip(more);
             }
             next = extension.next;
-            tcp_offset += length;
+            extensions += size_of::<Extension>() + more;
         }
         if ip.version() != 6 {
             return suspect(Reason::MalformedIp);
         }
-        if next != TCP {
+        if next != TCP || extensions > MAX_EXTENSION_BYTES {
             return suspect(Reason::ExtensionHeaders);
         }
+        // The verifier is to walk what follows once, not once for each length.
+        let extensions = forget::<{ MAX_EXTENSION_BYTES as u64 }>(extensions, noise);
+        cursor.skip(extensions);
         match cursor.take::<TcpHeader>() {
             Some(tcp) => Parsed::Segment(Segment {
                 ip,
                 tcp,
                 options,
-                tcp_offset,
+                tcp_offset: Ipv6Hdr::LEN + extensions,
                 room,
             }),
             None => suspect(Reason::MalformedTcp),

@@ -27,7 +27,7 @@ fn back(frame: &Frame<'_>) -> Hop {
         mtu: 0,
         source: frame.ethernet.dst_addr,
         tag_count: frame.tag_count,
-        tags: frame.tags,
+        tags: frame.tags(),
         ifindex: frame.ingress_ifindex(),
         reserved: 0,
     }

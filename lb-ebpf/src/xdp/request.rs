@@ -83,8 +83,8 @@ fn follow<F: Family>(
         let new = FlowValue::new(
             index,
             last_hop::learn(frame),
-            State::SynSent,
-            track::expiry(service, State::SynSent, now),
+            State::SYN_SENT,
+            track::expiry(service, State::SYN_SENT, now),
         );
         record.update(new.in_generation_of(record.value));
         return Ok(Chosen {
@@ -145,12 +145,12 @@ fn open<F: Family>(
     let value = FlowValue::new(
         index,
         last_hop::learn(frame),
-        State::SynSent,
-        track::expiry(service, State::SynSent, now),
+        State::SYN_SENT,
+        track::expiry(service, State::SYN_SENT, now),
     );
     if !track::insert::<F>(key, value, now) {
         maps::count_reason(id, Reason::Untracked);
-        maps::expect_untracked_replies(id, track::expiry(service, State::Established, now));
+        maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
     }
     Ok(chosen)
 }

@@ -2,7 +2,7 @@
 
 use core::{cell::UnsafeCell, intrinsics, ptr};
 
-use lb_common::flow::Word;
+use lb_common::flow::{RECORDS, Word};
 
 /// A 64-bit word in a map.
 #[repr(transparent)]
@@ -39,4 +39,42 @@ impl Word for SharedWord {
         };
         seen == current
     }
+
+    #[inline(always)]
+    fn forget(slot: usize, noise: u64) -> usize {
+        const { assert!(RECORDS.is_power_of_two()) };
+        forget::<{ RECORDS as u64 - 1 }>(slot, noise)
+    }
+}
+
+/// `number`, of which the verifier no longer knows more than that it is at most `MASK` (all ones),
+/// as it must be: it walks what follows once, and not once for every number that is possible.
+/// `noise` is anything that the verifier does not know either.
+#[inline(always)]
+pub(crate) fn forget<const MASK: u64>(number: usize, noise: u64) -> usize {
+    let mut number = number as u64;
+    // SAFETY: changes nothing but the register: the same bits are flipped twice. The verifier
+    // keeps only the bounds of both operands, and the compiler cannot see through it.
+    unsafe {
+        core::arch::asm!(
+            "{number} ^= {noise}",
+            "{number} ^= {noise}",
+            number = inout(reg) number,
+            noise = in(reg) noise & MASK,
+            options(pure, nomem, nostack),
+        );
+    }
+    number as usize
+}
+
+/// The same number, of which the compiler no longer knows anything: it then leaves the bounds
+/// check that the verifier wants to see.
+#[inline(always)]
+pub(crate) fn opaque(number: usize) -> usize {
+    let mut number = number as u64;
+    // SAFETY: no instruction at all.
+    unsafe {
+        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+    }
+    number as usize
 }

@@ -1,12 +1,15 @@
 //! The connection table as the packet path uses it.
 
 use lb_common::{
-    flow::{Bucket, Claim, FlowValue, Tick, Word, candidates},
+    flow::{self, Bucket, FlowValue, Tick, Word, candidates},
     records::Service,
     tcp::State,
 };
 
-use super::{family::Family, shared::SharedWord};
+use super::{
+    family::Family,
+    shared::{SharedWord, opaque},
+};
 
 /// A flow's record.
 #[derive(Clone, Copy)]
@@ -43,23 +46,19 @@ fn find_in<F: Family>(index: u32, key: F::Key) -> Option<Record> {
     })
 }
 
-/// Makes a record for a flow: in an empty or expired place of its two buckets, or else in that of
-/// a half-open flow. Whether there was one.
+/// Makes a record for a flow; whether there was a place ([`flow::insert`]).
 #[inline(always)]
 pub(crate) fn insert<F: Family>(key: F::Key, value: FlowValue, now: Tick) -> bool {
     let [first, second] = candidates(F::hash(key), F::buckets());
-    let (Some(first), Some(second)) = (F::bucket(first), F::bucket(second)) else {
-        return false;
-    };
-    let taken = |claim| matches!(claim, Claim::Taken(_));
-    taken(first.claim(key, value, now))
-        || taken(second.claim(key, value, now))
-        || taken(first.displace_half_open(key, value))
-        || taken(second.displace_half_open(key, value))
+    match (F::bucket(first), F::bucket(second)) {
+        (Some(first), Some(second)) => flow::insert(first, second, key, value, now),
+        _ => false,
+    }
 }
 
 /// When a record in `state` expires if this is its last packet.
 #[inline(always)]
 pub(crate) fn expiry(service: &Service, state: State, now: Tick) -> Tick {
-    now.after(service.timeouts[state.timeout_class() as usize])
+    let timeout = service.timeouts.get(opaque(state.timeout_class()));
+    now.after(timeout.copied().unwrap_or(0))
 }

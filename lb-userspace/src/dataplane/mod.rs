@@ -3,7 +3,24 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod convert;
+mod flows;
+mod interface;
+mod kernel;
+mod links;
+mod mapped;
+mod pins;
+mod plain;
+mod reader;
+mod sys;
+mod writer;
+
 use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+pub use kernel::{DataPlane, Settings};
+pub use pins::{Detached, PinsError, detach};
+pub use reader::KernelReader;
+pub use writer::KernelWriter;
 
 use crate::model::{BackendIndex, Forwarding, NextHop, Scheduler, ServiceId};
 
@@ -110,12 +127,24 @@ pub struct BackendRecord {
 
 /// Why the kernel refused a read or a write of the data plane.
 #[derive(Debug, thiserror::Error)]
-#[error("{action}")]
+#[error("cannot {action}")]
 pub struct DataPlaneError {
-    /// What was being done, as in "write service record 3".
+    /// What was being done, as in "write service 3".
     pub action: String,
     #[source]
     pub source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+impl DataPlaneError {
+    pub fn new(
+        action: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self {
+            action: action.into(),
+            source: source.into(),
+        }
+    }
 }
 
 /// Changes the data plane. The engine is its only user.
@@ -201,4 +230,13 @@ pub struct AttachedInterface {
 pub enum AttachMode {
     Native,
     Generic,
+}
+
+impl std::fmt::Display for AttachMode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
 }

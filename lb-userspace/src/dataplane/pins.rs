@@ -31,15 +31,21 @@ use super::AttachMode;
 /// Why the pins cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PinsError {
-    #[error("cannot make {path}: is a BPF file system mounted there? (mount -t bpf bpf /sys/fs/bpf)")]
+    #[error(
+        "cannot make {path}: is a BPF file system mounted there? (mount -t bpf bpf /sys/fs/bpf)"
+    )]
     Create { path: PathBuf, source: io::Error },
-    #[error("{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or set [daemon] bpffs")]
+    #[error(
+        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or set [daemon] bpffs"
+    )]
     NotBpffs { path: PathBuf },
     #[error("the pins below {path} are held by another daemon{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
     Held { path: PathBuf, holder: Option<u32> },
     #[error("cannot lock {path}")]
     Lock { path: PathBuf, source: io::Error },
-    #[error("pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old data plane down with `lbctl detach`")]
+    #[error(
+        "pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old data plane down with `lbctl detach`"
+    )]
     Layout {
         path: PathBuf,
         found: String,
@@ -93,14 +99,39 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("LAST_HOPS", 4, size_of::<Hop>(), MAX_LAST_HOPS),
     map("LAST_HOP_INDEX", size_of::<Hop>(), 4, MAX_LAST_HOPS),
     map("LAST_HOP_COUNT", 4, 8, 1),
-    map("SERVICE_BY_LISTEN4", size_of::<Endpoint4>(), 4, 2 * MAX_SERVICES),
-    map("SERVICE_BY_LISTEN6", size_of::<Endpoint6>(), 4, 2 * MAX_SERVICES),
-    map("BACKEND_BY_ADDRESS4", size_of::<Endpoint4>(), 4, MAX_BACKENDS),
-    map("BACKEND_BY_ADDRESS6", size_of::<Endpoint6>(), 4, MAX_BACKENDS),
+    map(
+        "SERVICE_BY_LISTEN4",
+        size_of::<Endpoint4>(),
+        4,
+        2 * MAX_SERVICES,
+    ),
+    map(
+        "SERVICE_BY_LISTEN6",
+        size_of::<Endpoint6>(),
+        4,
+        2 * MAX_SERVICES,
+    ),
+    map(
+        "BACKEND_BY_ADDRESS4",
+        size_of::<Endpoint4>(),
+        4,
+        MAX_BACKENDS,
+    ),
+    map(
+        "BACKEND_BY_ADDRESS6",
+        size_of::<Endpoint6>(),
+        4,
+        MAX_BACKENDS,
+    ),
     sized_by_setting(FLOWS4, size_of::<Bucket4<u64>>()),
     sized_by_setting(FLOWS6, size_of::<Bucket6<u64>>()),
     map("SLOT_TABLES", 4, 4, MAX_SERVICES),
-    map("BACKEND_COUNTERS", 4, size_of::<BackendCounters>(), MAX_BACKENDS),
+    map(
+        "BACKEND_COUNTERS",
+        4,
+        size_of::<BackendCounters>(),
+        MAX_BACKENDS,
+    ),
     map("REASON_COUNTERS", 4, 8, MAX_SERVICES * Reason::ROW),
     map("TX_PORTS", 4, 8, 256),
 ];

@@ -117,7 +117,12 @@ impl TryFrom<u32> for TableSize {
     type Error = String;
 
     fn try_from(slots: u32) -> Result<Self, String> {
-        let prime = |n: u32| n > 1 && (2..).take_while(|d| d * d <= n).all(|d| !n.is_multiple_of(d));
+        let prime = |n: u32| {
+            n > 1
+                && (2..)
+                    .take_while(|d| d * d <= n)
+                    .all(|d| !n.is_multiple_of(d))
+        };
         if !(Self::MIN..=Self::MAX).contains(&slots) {
             return Err(format!(
                 "a table has {} to {} slots, not {slots}",

@@ -1,0 +1,281 @@
+//! The connection table in the daemon's memory: listing, ageing, counting.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsFd as _,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
+use lb_common::{
+    flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS, Tick},
+    tcp::State,
+};
+
+use super::{
+    Connection, ConnectionTotals, DataPlaneError, convert, mapped::MappedArray, pins::Pins,
+};
+use crate::model::{BackendIndex, ServiceId};
+
+/// Shared between the reader's users.
+pub(super) type Tables = Arc<FlowTables>;
+
+/// Both address families' connection tables.
+pub(super) struct FlowTables {
+    v4: Table<Bucket4<AtomicU64>>,
+    v6: Table<Bucket6<AtomicU64>>,
+}
+
+/// One family's table, and when each of its records was first seen.
+struct Table<B> {
+    buckets: MappedArray<B>,
+    births: MappedArray<AtomicU64>,
+}
+
+/// A key as the daemon shows it.
+trait Key: Copy {
+    fn client(self) -> SocketAddr;
+    fn service(self) -> ServiceId;
+}
+
+impl Key for FlowKey4 {
+    fn client(self) -> SocketAddr {
+        (
+            Ipv4Addr::from(Self::client(self)),
+            u16::from_be_bytes(self.port()),
+        )
+            .into()
+    }
+
+    fn service(self) -> ServiceId {
+        ServiceId(Self::service(self))
+    }
+}
+
+impl Key for FlowKey6 {
+    fn client(self) -> SocketAddr {
+        let address = IpAddr::from(Ipv6Addr::from(Self::client(self)));
+        (address, u16::from_be_bytes(self.port())).into()
+    }
+
+    fn service(self) -> ServiceId {
+        ServiceId(Self::service(self))
+    }
+}
+
+/// A bucket that can be read as a whole.
+trait Readable: Bucket<Word = AtomicU64> {
+    fn key_of(&self, slot: usize) -> Option<Self::Key>;
+}
+
+impl Readable for Bucket4<AtomicU64> {
+    fn key_of(&self, slot: usize) -> Option<FlowKey4> {
+        self.key(slot)
+    }
+}
+
+impl Readable for Bucket6<AtomicU64> {
+    fn key_of(&self, slot: usize) -> Option<FlowKey6> {
+        self.key(slot)
+    }
+}
+
+impl FlowTables {
+    /// Maps both tables, and the pinned arrays of birth times beside them, made if there are none.
+    pub(super) fn new(
+        v4: &MapData,
+        buckets4: u32,
+        v6: &MapData,
+        buckets6: u32,
+        pins: &Pins,
+    ) -> Result<Self, DataPlaneError> {
+        Ok(Self {
+            v4: Table {
+                buckets: mapped(v4, buckets4)?,
+                births: births(pins, "FLOW_BIRTHS4", buckets4)?,
+            },
+            v6: Table {
+                buckets: mapped(v6, buckets6)?,
+                births: births(pins, "FLOW_BIRTHS6", buckets6)?,
+            },
+        })
+    }
+
+    /// Ends what has expired and counts the rest.
+    pub(super) fn sweep(&self) -> ConnectionTotals {
+        let now = now();
+        let mut totals = ConnectionTotals {
+            capacity: self.v4.records() + self.v6.records(),
+            ..ConnectionTotals::default()
+        };
+        self.v4.sweep(now, &mut totals);
+        self.v6.sweep(now, &mut totals);
+        totals
+    }
+
+    /// `timeout` says how long a connection of a service in a state may be idle.
+    pub(super) fn visit(
+        &self,
+        timeout: &dyn Fn(ServiceId, State) -> u32,
+        visit: &mut dyn FnMut(Connection) -> bool,
+    ) {
+        let now = now();
+        if self.v4.visit(now, timeout, visit) {
+            self.v6.visit(now, timeout, visit);
+        }
+    }
+}
+
+impl<B: Readable + super::mapped::Shared> Table<B>
+where
+    B::Key: Key,
+{
+    fn records(&self) -> u64 {
+        (self.buckets.as_slice().len() * RECORDS) as u64
+    }
+
+    fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) {
+        for (index, bucket) in self.buckets.as_slice().iter().enumerate() {
+            for slot in 0..RECORDS {
+                let Some(word) = bucket.value(slot) else {
+                    continue;
+                };
+                let value = FlowValue::from_bits(word.load(Ordering::Acquire));
+                let state = value.state();
+                if !state.is_live() || flow::expire(word, now) {
+                    continue;
+                }
+                self.born(index * RECORDS + slot, value, now);
+                totals.used += 1;
+                match state {
+                    State::ESTABLISHED => totals.established += 1,
+                    state if state.is_half_open() => totals.half_open += 1,
+                    _ => totals.closing += 1,
+                }
+                let backend = BackendIndex(value.backend());
+                *totals.by_backend.entry(backend).or_default() += 1;
+            }
+        }
+    }
+
+    /// Whether `visit` wants more.
+    fn visit(
+        &self,
+        now: Tick,
+        timeout: &dyn Fn(ServiceId, State) -> u32,
+        visit: &mut dyn FnMut(Connection) -> bool,
+    ) -> bool {
+        for (index, bucket) in self.buckets.as_slice().iter().enumerate() {
+            for slot in 0..RECORDS {
+                let Some(connection) = self.connection(bucket, index, slot, now, timeout) else {
+                    continue;
+                };
+                if !visit(connection) {
+                    return false;
+                }
+            }
+        }
+        true
+    }
+
+    fn connection(
+        &self,
+        bucket: &B,
+        index: usize,
+        slot: usize,
+        now: Tick,
+        timeout: &dyn Fn(ServiceId, State) -> u32,
+    ) -> Option<Connection> {
+        let key = bucket.key_of(slot)?;
+        // Finding the key again is what tells a record that is just changing hands.
+        let found = bucket.find(key).filter(|found| found.slot == slot)?;
+        let value = found.value;
+        if value.is_expired(now) {
+            return None;
+        }
+        let service = key.service();
+        let left = value.expires().since(now);
+        let idle = timeout(service, value.state()).saturating_sub(left);
+        let age = now.since(self.born(index * RECORDS + slot, value, now));
+        Some(Connection {
+            service,
+            backend: BackendIndex(value.backend()),
+            client: key.client(),
+            state: value.state().name(),
+            age: convert::duration(age.max(idle)),
+            idle: convert::duration(idle),
+        })
+    }
+
+    /// When the connection in this record began: the packet path does not spend a cache line on
+    /// it, so it is when the record was first seen here.
+    fn born(&self, record: usize, value: FlowValue, now: Tick) -> Tick {
+        let Some(births) = self.births.as_slice().get(record / 2) else {
+            return now;
+        };
+        // Two births a word: 24 bits of tick, and 8 bits that tell one connection from the next
+        // in the same record.
+        let shift = 32 * (record % 2);
+        let word = births.load(Ordering::Relaxed);
+        let birth = (word >> shift) as u32;
+        let mark = value.generation() | 0x80;
+        if (birth >> 24) as u8 == mark {
+            return Tick::new(birth);
+        }
+        let birth = u64::from(now.get() | u32::from(mark) << 24);
+        births.store(
+            word & !(0xffff_ffff << shift) | birth << shift,
+            Ordering::Relaxed,
+        );
+        now
+    }
+}
+
+/// The packet path's clock: coarse, monotonic, in ticks.
+pub(super) fn now() -> Tick {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid place for the answer; this clock exists since Linux 2.6.32.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    let since_boot = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
+    Tick::from_nanoseconds(since_boot.as_nanos() as u64)
+}
+
+fn mapped<T: super::mapped::Shared>(
+    data: &MapData,
+    entries: u32,
+) -> Result<MappedArray<T>, DataPlaneError> {
+    MappedArray::new(data.fd().as_fd(), entries)
+        .map_err(|error| DataPlaneError::new("map the connection table into memory", error))
+}
+
+/// The packet path never touches these; they are pinned so that ages survive the daemon.
+fn births(pins: &Pins, name: &str, buckets: u32) -> Result<MappedArray<AtomicU64>, DataPlaneError> {
+    /// `BPF_F_MMAPABLE`
+    const MMAPABLE: u32 = 1 << 10;
+    let entries = buckets * (RECORDS as u32 / 2);
+    let path = pins.map(name);
+    let failed = |error: aya::maps::MapError| DataPlaneError::new("open the flows' ages", error);
+    let fits = || MapInfo::from_pin(&path).is_ok_and(|info| info.max_entries() == entries);
+    if path.exists() && !fits() {
+        fs::remove_file(&path)
+            .map_err(|error| DataPlaneError::new("remove the flows' old ages", error))?;
+    }
+    if path.exists() {
+        let data = MapData::from_pin(&path).map_err(failed)?;
+        let map: Array<_, u64> = Map::Array(data).try_into().map_err(failed)?;
+        return mapped(map.map(), entries);
+    }
+    let map = Array::<MapData, u64>::create(entries, MMAPABLE).map_err(failed)?;
+    let births = mapped(map.map(), entries)?;
+    map.pin(&path)
+        .map_err(|error| DataPlaneError::new("pin the flows' ages", error))?;
+    Ok(births)
+}

@@ -1,0 +1,305 @@
+//! Loads the program, with its maps pinned or taken over from an earlier life.
+
+use std::{path::PathBuf, sync::Arc};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Array, Map, MapData},
+    programs::Xdp,
+};
+use lb_common::flow::RECORDS;
+use tracing::{debug, info, warn};
+
+use super::{
+    DataPlaneError,
+    flows::{FlowTables, Tables},
+    links::Links,
+    pins::{self, Detached, FLOWS4, FLOWS6, Pins},
+    reader::KernelReader,
+    writer::KernelWriter,
+};
+use crate::config::InterfaceSettings;
+
+/// The XDP program, built by this crate's build script; empty if that was told to skip it.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+
+/// Share of the records that living flows may fill before some find no place (see
+/// `lb_common::flow`): more records than flows are made.
+const LOAD: f64 = 0.8;
+
+/// Levels of [`aya_log::LEVEL`]: error is 1, trace is 5. What is off is not even loaded.
+const LOG_OFF: u8 = 0;
+const LOG_DEBUG: u8 = 4;
+
+/// What the data plane is made of.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Directory on a BPF file system for the pins.
+    pub bpffs: PathBuf,
+    /// IPv4 flows that the connection table holds.
+    pub capacity: u32,
+    /// IPv6 flows.
+    pub capacity_ipv6: u32,
+    /// Whether the program's own log statements are compiled in.
+    pub log: bool,
+}
+
+/// The loaded program and its maps. Dropping it leaves everything forwarding.
+pub struct DataPlane {
+    ebpf: Ebpf,
+    program: &'static str,
+    pins: Pins,
+    writer: Option<KernelWriter>,
+    reader: Arc<KernelReader>,
+    links: Links,
+}
+
+impl DataPlane {
+    /// Loads the program over the maps that are pinned below `settings.bpffs`, or over new ones.
+    ///
+    /// # Errors
+    ///
+    /// Another daemon holds the pins; the pinned maps have another layout; the kernel refuses
+    /// the program or a map (its verifier's log is in the error's source).
+    pub fn open(settings: &Settings) -> Result<Self, DataPlaneError> {
+        if OBJECT.is_empty() {
+            return Err(DataPlaneError::new(
+                "load the XDP program",
+                "this binary was built without it (AYA_BUILD_SKIP): build it again without",
+            ));
+        }
+        raise_memlock_limit();
+        let pins = Pins::lock(&settings.bpffs)
+            .map_err(|error| DataPlaneError::new("take the pins", error))?;
+        let existing = pins
+            .check()
+            .map_err(|error| DataPlaneError::new("check the pinned maps", error))?;
+        let buckets = |name, capacity| {
+            let wanted = buckets_for(capacity);
+            match existing.iter().find(|(pinned, _)| *pinned == name) {
+                Some((_, pinned)) => {
+                    if *pinned != wanted {
+                        warn!(
+                            map = name,
+                            pinned,
+                            wanted,
+                            "the connection table keeps its size until `lbctl detach`"
+                        );
+                    }
+                    *pinned
+                }
+                None => wanted,
+            }
+        };
+        let buckets4 = buckets(FLOWS4, settings.capacity);
+        let buckets6 = buckets(FLOWS6, settings.capacity_ipv6);
+        let keys = Keys::adopt_or_make(&pins)?;
+
+        let log_level = if settings.log { LOG_DEBUG } else { LOG_OFF };
+        let paths: Vec<_> = pins::MAPS
+            .iter()
+            .map(|map| (map.name, pins.map(map.name)))
+            .collect();
+        let mut loader = EbpfLoader::new();
+        loader
+            .override_global("FLOW_KEY0", &keys.0[0], true)
+            .override_global("FLOW_KEY1", &keys.0[1], true)
+            .override_global("SELECTION_KEY0", &keys.0[2], true)
+            .override_global("SELECTION_KEY1", &keys.0[3], true)
+            .override_global("BUCKETS4", &buckets4, true)
+            .override_global("BUCKETS6", &buckets6, true)
+            .override_global(aya_log::LEVEL, &log_level, false)
+            .map_max_entries(FLOWS4, buckets4)
+            .map_max_entries(FLOWS6, buckets6);
+        for (name, path) in &paths {
+            loader.map_pin_path(name, path.as_path());
+        }
+        let mut ebpf = loader
+            .load(OBJECT)
+            .map_err(|error| DataPlaneError::new("load the XDP object", error))?;
+
+        let program = entry_point();
+        let xdp = xdp(&mut ebpf, program)?;
+        xdp.load()
+            .map_err(|error| DataPlaneError::new("load the XDP program", error))?;
+
+        let mut open = |name: &'static str| open_pinned(&pins, name);
+        let tables = FlowTables::new(
+            &map_data(open(FLOWS4)?)?,
+            buckets4,
+            &map_data(open(FLOWS6)?)?,
+            buckets6,
+            &pins,
+        )?;
+        let tables: Tables = Arc::new(tables);
+        let reader = Arc::new(KernelReader::new(&mut open, tables)?);
+        let writer = KernelWriter::new(&mut open)?;
+        info!(
+            program,
+            adopted = !existing.is_empty(),
+            flows_ipv4 = u64::from(buckets4) * RECORDS as u64,
+            flows_ipv6 = u64::from(buckets6) * RECORDS as u64,
+            "data plane loaded"
+        );
+        Ok(Self {
+            ebpf,
+            program,
+            pins,
+            writer: Some(writer),
+            reader,
+            links: Links::default(),
+        })
+    }
+
+    /// The engine's end. `None` if it has been taken before.
+    pub fn take_writer(&mut self) -> Option<KernelWriter> {
+        self.writer.take()
+    }
+
+    pub fn reader(&self) -> Arc<KernelReader> {
+        self.reader.clone()
+    }
+
+    /// Attaches the program to these interfaces and to no others: replaces it at once where an
+    /// earlier life has attached it, so that no packet is lost.
+    ///
+    /// # Errors
+    ///
+    /// An interface does not exist, or takes the program in no wanted mode.
+    pub fn attach(&mut self, wanted: &[InterfaceSettings]) -> Result<(), DataPlaneError> {
+        let xdp = xdp(&mut self.ebpf, self.program)?;
+        self.links.attach(xdp, &self.pins, wanted)?;
+        if let Some(writer) = &mut self.writer {
+            for interface in self.links.attached() {
+                writer.allow_transmit(interface.ifindex)?;
+            }
+        }
+        self.reader.set_interfaces(self.links.attached().to_vec());
+        Ok(())
+    }
+
+    /// Forwards the program's log statements to `tracing` until the task is ended.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer cannot be read, or this is not a tokio runtime.
+    pub fn forward_program_log(&mut self) -> Result<tokio::task::JoinHandle<()>, DataPlaneError> {
+        let failed = || "read the program's log";
+        let logger = aya_log::EbpfLogger::init(&mut self.ebpf)
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        // SAFETY: the logger owns its file descriptor and returns the same one for as long as it
+        // lives, which is as long as it is registered.
+        let mut logger = unsafe { tokio::io::unix::AsyncFd::register(logger) }
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        Ok(tokio::spawn(async move {
+            while let Ok(mut ready) = logger.readable_mut().await {
+                ready.get_inner_mut().flush();
+                ready.clear_ready();
+            }
+        }))
+    }
+
+    /// Takes the data plane down: packets pass to the host from now on.
+    ///
+    /// # Errors
+    ///
+    /// A pin cannot be removed.
+    pub fn detach(self) -> Result<Detached, DataPlaneError> {
+        self.pins
+            .remove()
+            .map_err(|error| DataPlaneError::new("detach", error))
+    }
+
+    /// The loaded program, for [`aya::programs::TestRun`].
+    ///
+    /// # Errors
+    ///
+    /// None after [`DataPlane::open`] has succeeded.
+    pub fn program(&mut self) -> Result<&mut Xdp, DataPlaneError> {
+        xdp(&mut self.ebpf, self.program)
+    }
+}
+
+/// Secrets of the hashes, kept with the pins: flows are found by them after a restart.
+struct Keys([u64; 4]);
+
+impl Keys {
+    fn adopt_or_make(pins: &Pins) -> Result<Self, DataPlaneError> {
+        let path = pins.map("KEYS");
+        if path.exists() {
+            let read = |error| DataPlaneError::new("read the pinned hash keys", error);
+            let data = MapData::from_pin(&path).map_err(read)?;
+            let map: Array<_, [u64; 4]> = Map::Array(data).try_into().map_err(read)?;
+            return Ok(Self(map.get(&0, 0).map_err(read)?));
+        }
+        let mut bytes = [0; 32];
+        random(&mut bytes).map_err(|error| DataPlaneError::new("draw the hash keys", error))?;
+        let keys = std::array::from_fn(|n| {
+            let word = std::array::from_fn(|byte| bytes[8 * n + byte]);
+            u64::from_ne_bytes(word)
+        });
+        let pin = |error| DataPlaneError::new("pin the hash keys", error);
+        let mut map = Array::<MapData, [u64; 4]>::create(1, 0).map_err(pin)?;
+        map.set(0, keys, 0).map_err(pin)?;
+        map.pin(&path)
+            .map_err(|error| DataPlaneError::new("pin the hash keys", error))?;
+        Ok(Self(keys))
+    }
+}
+
+fn random(bytes: &mut [u8; 32]) -> std::io::Result<()> {
+    use std::io::Read as _;
+    std::fs::File::open("/dev/urandom")?.read_exact(bytes)
+}
+
+fn buckets_for(capacity: u32) -> u32 {
+    let buckets = f64::from(capacity) / LOAD / RECORDS as f64;
+    (buckets.ceil() as u32).max(1)
+}
+
+/// `lb` declares multi-buffer support, which kernels before 5.18 do not have.
+fn entry_point() -> &'static str {
+    match aya::util::KernelVersion::current() {
+        Ok(version) if version < aya::util::KernelVersion::new(5, 18, 0) => {
+            debug!("kernel without multi-buffer XDP");
+            "lb_linear"
+        }
+        _ => "lb",
+    }
+}
+
+fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
+    let find = || format!("find program {name}");
+    ebpf.program_mut(name)
+        .ok_or_else(|| DataPlaneError::new(find(), "not in the object"))?
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| DataPlaneError::new(find(), error))
+}
+
+/// A handle of its own to a pinned map.
+fn open_pinned(pins: &Pins, name: &'static str) -> Result<Map, DataPlaneError> {
+    let failed = |error| DataPlaneError::new(format!("open map {name}"), error);
+    Map::from_map_data(MapData::from_pin(pins.map(name)).map_err(failed)?).map_err(failed)
+}
+
+pub(super) fn map_data(map: Map) -> Result<MapData, DataPlaneError> {
+    match map {
+        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data),
+        _ => Err(DataPlaneError::new(
+            "open a map",
+            "the object has it as another type",
+        )),
+    }
+}
+
+/// Before Linux 5.11, maps count against the limit of locked memory.
+fn raise_memlock_limit() {
+    let limit = libc::rlimit {
+        rlim_cur: libc::RLIM_INFINITY,
+        rlim_max: libc::RLIM_INFINITY,
+    };
+    // SAFETY: a valid limit for this process.
+    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) } != 0 {
+        debug!("cannot raise the limit of locked memory");
+    }
+}
