@@ -111,7 +111,7 @@ impl Reader for KernelReader {
         let timeout = |service: ServiceId, state: State| {
             timeouts
                 .get(usize::from(service.0))
-                .map_or(0, |timeouts| timeouts[state.timeout_class() as usize])
+                .map_or(0, |timeouts| timeouts[state.timeout_class()])
         };
         self.tables.visit(&timeout, visit);
     }
