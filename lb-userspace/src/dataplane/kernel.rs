@@ -13,9 +13,10 @@ use tracing::{debug, info, warn};
 use super::{
     DataPlaneError,
     flows::{FlowTables, Tables},
-    links::Links,
+    links::{self, Links},
     pins::{self, Detached, FLOWS4, FLOWS6, Pins},
     reader::KernelReader,
+    tx_ports::TxPorts,
     writer::KernelWriter,
 };
 use crate::config::InterfaceSettings;
@@ -50,6 +51,7 @@ pub struct DataPlane {
     program: &'static str,
     pins: Pins,
     writer: Option<KernelWriter>,
+    tx_ports: TxPorts,
     reader: Arc<KernelReader>,
     links: Links,
 }
@@ -134,6 +136,7 @@ impl DataPlane {
         let tables: Tables = Arc::new(tables);
         let reader = Arc::new(KernelReader::new(&mut open, tables)?);
         let writer = KernelWriter::new(&mut open)?;
+        let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
             adopted = !existing.is_empty(),
@@ -146,14 +149,21 @@ impl DataPlane {
             program,
             pins,
             writer: Some(writer),
+            tx_ports,
             reader,
             links: Links::default(),
         })
     }
 
-    /// The engine's end. `None` if it has been taken before.
-    pub fn take_writer(&mut self) -> Option<KernelWriter> {
-        self.writer.take()
+    /// The engine's end.
+    ///
+    /// # Errors
+    ///
+    /// It has been taken before.
+    pub fn take_writer(&mut self) -> Result<KernelWriter, DataPlaneError> {
+        self.writer
+            .take()
+            .ok_or_else(|| DataPlaneError::new("take the maps", "they have been taken before"))
     }
 
     pub fn reader(&self) -> Arc<KernelReader> {
@@ -167,13 +177,12 @@ impl DataPlane {
     ///
     /// An interface does not exist, or takes the program in no wanted mode.
     pub fn attach(&mut self, wanted: &[InterfaceSettings]) -> Result<(), DataPlaneError> {
+        // Replies leave where their requests came in.
+        for interface in wanted {
+            self.tx_ports.allow(links::index(interface)?)?;
+        }
         let xdp = xdp(&mut self.ebpf, self.program)?;
         self.links.attach(xdp, &self.pins, wanted)?;
-        if let Some(writer) = &mut self.writer {
-            for interface in self.links.attached() {
-                writer.allow_transmit(interface.ifindex)?;
-            }
-        }
         self.reader.set_interfaces(self.links.attached().to_vec());
         Ok(())
     }

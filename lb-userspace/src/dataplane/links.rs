@@ -45,13 +45,7 @@ impl Links {
         pins: &Pins,
         wanted: &[InterfaceSettings],
     ) -> Result<(), DataPlaneError> {
-        let mut indices = Vec::new();
-        for interface in wanted {
-            let index = interface::index(&interface.name).map_err(|error| {
-                DataPlaneError::new(format!("find interface {}", interface.name), error)
-            })?;
-            indices.push(index);
-        }
+        let indices: Vec<_> = wanted.iter().map(index).collect::<Result<_, _>>()?;
         self.attached.clear();
         for (interface, &ifindex) in wanted.iter().zip(&indices) {
             let attached = attach_one(program, pins, interface, ifindex)?;
@@ -75,6 +69,22 @@ impl Links {
         }
         Ok(())
     }
+}
+
+/// Whether every interface exists, to be asked before anything is changed.
+///
+/// # Errors
+///
+/// The first that does not.
+pub fn check_interfaces(wanted: &[InterfaceSettings]) -> Result<(), DataPlaneError> {
+    wanted
+        .iter()
+        .try_for_each(|interface| index(interface).map(drop))
+}
+
+pub(super) fn index(wanted: &InterfaceSettings) -> Result<u32, DataPlaneError> {
+    interface::index(&wanted.name)
+        .map_err(|error| DataPlaneError::new(format!("find interface {}", wanted.name), error))
 }
 
 fn attach_one(

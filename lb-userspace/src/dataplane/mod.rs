@@ -13,11 +13,13 @@ mod pins;
 mod plain;
 mod reader;
 mod sys;
+mod tx_ports;
 mod writer;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 pub use kernel::{DataPlane, Settings};
+pub use links::check_interfaces;
 pub use pins::{Detached, PinsError, detach};
 pub use reader::KernelReader;
 pub use writer::KernelWriter;

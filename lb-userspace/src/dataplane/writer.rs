@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::maps::{
-    Array, ArrayOfMaps, DevMapHash, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray,
+    Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray,
     PerCpuValues,
 };
 use lb_common::{
@@ -25,6 +25,7 @@ use super::{
     mapped::MappedArray,
     plain::{Plain, words},
     sys,
+    tx_ports::TxPorts,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -51,7 +52,7 @@ pub struct KernelWriter {
     endpoints: EndpointMaps,
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
-    tx_ports: DevMapHash<MapData>,
+    tx_ports: TxPorts,
     cpus: usize,
 }
 
@@ -108,18 +109,9 @@ impl KernelWriter {
             reason_counters: open("REASON_COUNTERS")?
                 .try_into()
                 .map_err(opened("REASON_COUNTERS"))?,
-            tx_ports: open("TX_PORTS")?.try_into().map_err(opened("TX_PORTS"))?,
+            tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             cpus,
         })
-    }
-
-    /// Lets packets be redirected to this interface.
-    pub(super) fn allow_transmit(&mut self, ifindex: u32) -> Result<(), DataPlaneError> {
-        self.tx_ports
-            .insert(ifindex, ifindex, None, 0)
-            .map_err(|error| {
-                DataPlaneError::new(format!("allow redirects to interface #{ifindex}"), error)
-            })
     }
 
     fn create_table(&mut self, service: ServiceId, slots: u32) -> Result<(), DataPlaneError> {
@@ -208,7 +200,7 @@ impl KernelWriter {
         wanted: &BackendRecord,
     ) -> Result<(), DataPlaneError> {
         if let Some(hop) = &wanted.next_hop {
-            self.allow_transmit(hop.ifindex)?;
+            self.tx_ports.allow(hop.ifindex)?;
         }
         let words = record(&self.backends, backend.0).ok_or_else(|| {
             DataPlaneError::new(format!("write backend {}", backend.0), "no such record")
