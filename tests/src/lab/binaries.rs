@@ -76,6 +76,22 @@ impl Binaries {
     }
 }
 
+/// A program of this package, in the target directory that the running program lies in.
+///
+/// Cargo builds it for the tests of this package; others build it themselves.
+pub(super) fn beside_us(name: &str) -> Result<PathBuf> {
+    let ours = env::current_exe().context("cannot find the running program")?;
+    let place = Place::of(&ours)
+        .with_context(|| format!("{} is in no target directory", ours.display()))?;
+    let program = place.binaries.join(name);
+    ensure!(
+        program.is_file(),
+        "there is no {}; build it with `cargo build --package lb-tests --bins`",
+        program.display()
+    );
+    Ok(program)
+}
+
 /// Where a program lies that Cargo built: `TARGET/PROFILE/name`, or `TARGET/PROFILE/deps/name` and
 /// `TARGET/PROFILE/examples/name`.
 #[derive(Debug, PartialEq, Eq)]

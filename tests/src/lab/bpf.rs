@@ -250,3 +250,87 @@ fn bpf<Attributes>(command: libc::c_long, attributes: &Attributes) -> io::Result
     // SAFETY: both commands return a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(result as i32) })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::UdpSocket, time::Duration};
+
+    use super::*;
+    use crate::lab::{Lab, Topology, wait_until};
+
+    const PATIENCE: Duration = Duration::from_secs(10);
+
+    /// What `XDP_PASS` on the peer is for; without it nothing of this arrives.
+    #[test]
+    fn what_the_balancer_sends_back_by_xdp_arrives() {
+        const XDP_TX: i32 = 3;
+        let lab = Lab::new("xdp-tx").unwrap();
+        let client = lab.client().netns();
+        let reflect = [Instruction::mov(R0, XDP_TX), Instruction::exit()];
+        let _link = attach(
+            lab.lb().netns(),
+            "eth0",
+            PROG_TYPE_XDP,
+            ATTACH_XDP,
+            &reflect,
+        )
+        .unwrap();
+
+        let before = client.run(received_packets);
+        let socket = client.run(|| UdpSocket::bind("10.1.0.11:0")).unwrap();
+        wait_until(PATIENCE, "packets have come back", || {
+            socket.send_to(b"hello", "10.1.0.1:9").unwrap();
+            client.run(received_packets) >= before + 10
+        });
+    }
+
+    #[test]
+    fn xdp_programs_see_the_tags_of_clients() {
+        let plain = Lab::new("untagged").unwrap();
+        let tagged = Topology {
+            client_tags: vec![VlanTag::Customer(7)],
+            ..Topology::default()
+        };
+        let tagged = Lab::with("tagged", &tagged).unwrap();
+        for (lab, passes) in [(&plain, false), (&tagged, true)] {
+            let _servers = lab.serve_identity(8080).unwrap();
+            let netns = lab.lb().netns();
+            let _link = attach(netns, "eth0", PROG_TYPE_XDP, ATTACH_XDP, &tagged_only()).unwrap();
+            let client = lab.client().netns();
+            let connected = client.run(|| {
+                let backend = lab.backends()[0].v4(8080);
+                std::net::TcpStream::connect_timeout(&backend, Duration::from_secs(1)).is_ok()
+            });
+            assert_eq!(connected, passes, "{}", lab.name());
+        }
+    }
+
+    /// Passes frames whose EtherType is that of 802.1Q, and drops the rest.
+    fn tagged_only() -> [Instruction; 11] {
+        const ETHER_TYPE: i16 = 12;
+        const XDP_DROP: i32 = 1;
+        let (data, data_end) = (0, 4);
+        let load_u16 = Instruction::new(0x69, R3, R2, ETHER_TYPE, 0);
+        let jump_if_r3_exceeds_r6 = Instruction::new(0x2d, R3, R6, 4, 0);
+        [
+            Instruction::load_u32(R2, R1, data),
+            Instruction::load_u32(R6, R1, data_end),
+            Instruction::copy(R3, R2),
+            Instruction::new(0x07, R3, 0, 0, 14),
+            jump_if_r3_exceeds_r6,
+            load_u16,
+            Instruction::jump_unless(R3, i32::from(0x8100_u16.to_be()), 2),
+            Instruction::mov(R0, XDP_PASS),
+            Instruction::exit(),
+            Instruction::mov(R0, XDP_DROP),
+            Instruction::exit(),
+        ]
+    }
+
+    /// Packets that the interface of the current namespace has received.
+    fn received_packets() -> u64 {
+        let table = fs::read_to_string("/proc/thread-self/net/dev").unwrap();
+        let line = table.lines().find(|line| line.contains("eth0:")).unwrap();
+        line.split_whitespace().nth(2).unwrap().parse().unwrap()
+    }
+}

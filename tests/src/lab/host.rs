@@ -1,7 +1,7 @@
 use std::{
     fmt, io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -69,8 +69,9 @@ impl Host {
     }
 
     /// Starts a program on the host; its output goes to a file in the lab's directory.
-    pub fn spawn(&self, program: &str, arguments: &[&str]) -> Result<Process> {
-        let base = program.rsplit('/').next().unwrap_or(program);
+    pub fn spawn(&self, program: impl AsRef<Path>, arguments: &[&str]) -> Result<Process> {
+        let program = program.as_ref();
+        let base = program.file_name().unwrap_or_default().to_string_lossy();
         let log = self.directory.join(format!("{}-{base}.log", self.name));
         let mut command = self.netns.command(program);
         command.args(arguments);

@@ -27,6 +27,15 @@ impl Netns {
         })
     }
 
+    /// The namespace of this process.
+    pub fn current() -> Result<Self> {
+        let file = File::open("/proc/self/ns/net").context("cannot open /proc/self/ns/net")?;
+        Ok(Self {
+            name: "current".into(),
+            file: Arc::new(file),
+        })
+    }
+
     /// As `ip netns list` shows it.
     pub fn name(&self) -> &str {
         &self.name

@@ -7,20 +7,40 @@ use std::{
         Arc,
         atomic::{AtomicU16, AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::TcpStream,
 };
 
-use super::{Host, listener::Listener};
+use super::{Host, Netns, Process, binaries, listener::Listener, wait_for};
 
 impl Host {
     /// Starts a server that says who it is and then echoes; see [`IdentityServer`].
     pub fn serve_identity(&self, port: u16) -> Result<IdentityServer> {
-        IdentityServer::start(self, port)
+        IdentityServer::start(self.name(), self.netns(), port)
+    }
+
+    /// Starts the same server as a process of its own, which has its own limit of open files: for
+    /// more connections at once than one process can hold both ends of.
+    pub fn spawn_identity(&self, port: u16) -> Result<Process> {
+        let program = binaries::beside_us("identity-server")?;
+        let mut server = self.spawn(&program, &[self.name(), &port.to_string()])?;
+        let listens = format!("listens as process {}\n", server.id());
+        let listening = wait_for(Duration::from_secs(10), "the server listens", || {
+            let ended = server.exited().is_ok_and(|status| status.is_some());
+            (ended || server.log().ends_with(&listens)).then_some(!ended)
+        });
+        ensure!(
+            listening?,
+            "the server of {} has ended: {}",
+            self.name(),
+            server.log()
+        );
+        Ok(server)
     }
 
     /// Starts an HTTP server that answers every request with one status; see [`HealthServer`].
@@ -44,11 +64,12 @@ struct Served {
 }
 
 impl IdentityServer {
-    fn start(host: &Host, port: u16) -> Result<Self> {
+    /// Listens in a namespace and calls itself `name`.
+    pub fn start(name: &str, netns: &Netns, port: u16) -> Result<Self> {
         let served = Arc::new(Served::default());
-        let name: Arc<str> = host.name().into();
+        let name: Arc<str> = name.into();
         let counts = Arc::clone(&served);
-        let listener = Listener::start(host.netns(), port, move |stream, peer| {
+        let listener = Listener::start(netns, port, move |stream, peer| {
             let (name, counts) = (Arc::clone(&name), Arc::clone(&counts));
             async move {
                 counts.connections.fetch_add(1, Ordering::Relaxed);
@@ -70,7 +91,7 @@ impl IdentityServer {
         self.served.open.load(Ordering::Relaxed)
     }
 
-    /// Bytes echoed since the start.
+    /// Bytes received since the start, to be echoed.
     pub fn bytes(&self) -> u64 {
         self.served.bytes.load(Ordering::Relaxed)
     }
@@ -95,7 +116,7 @@ async fn greet_and_echo(
     mut stream: TcpStream,
     name: &str,
     peer: SocketAddr,
-    echoed: &AtomicU64,
+    received: &AtomicU64,
 ) -> io::Result<()> {
     stream.set_nodelay(true)?;
     stream
@@ -107,8 +128,9 @@ async fn greet_and_echo(
         if length == 0 {
             return stream.shutdown().await;
         }
+        // Counted first, so that whoever has seen the answer sees the count.
+        received.fetch_add(length as u64, Ordering::Relaxed);
         stream.write_all(&buffer[..length]).await?;
-        echoed.fetch_add(length as u64, Ordering::Relaxed);
     }
 }
 
@@ -196,7 +218,8 @@ async fn answer(
     let answer = format!(
         "HTTP/1.0 {status} Status\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{name}"
     );
-    stream.write_all(answer.as_bytes()).await?;
+    // Counted first, so that whoever has seen the answer sees the count.
     requests.fetch_add(1, Ordering::Relaxed);
+    stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
