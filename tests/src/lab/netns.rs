@@ -86,12 +86,16 @@ impl Netns {
     /// `ip -n NAME …`, the arguments separated by spaces; returns what it printed.
     pub fn ip(&self, arguments: &str) -> Result<String> {
         let mut command = Command::new("ip");
-        output(command.args(["-n", &self.name]).args(arguments.split(' ')))
+        output(
+            command
+                .args(["-n", &self.name])
+                .args(arguments.split_whitespace()),
+        )
     }
 
     /// `ethtool …` inside the namespace, the arguments separated by spaces.
     pub fn ethtool(&self, arguments: &str) -> Result<String> {
-        output(self.command("ethtool").args(arguments.split(' ')))
+        output(self.command("ethtool").args(arguments.split_whitespace()))
             .with_context(|| format!("in namespace {}", self.name))
     }
 
