@@ -1,1 +1,3 @@
+//! The namespace lab, and what end-to-end tests, the demo and the benchmarks share.
 
+pub mod lab;
