@@ -13,4 +13,5 @@ pub mod config;
 pub mod dataplane;
 pub mod health;
 pub mod model;
+pub mod netlink;
 pub mod table;

@@ -54,4 +54,10 @@ pub enum Unresolved {
     InterfaceDown(String),
     #[error("interface {0} is not Ethernet")]
     NotEthernet(String),
+    /// There is a way out that the kernel could take and the packet path cannot.
+    #[error("the packet path cannot send through {interface}: {reason}")]
+    Unsupported {
+        interface: String,
+        reason: &'static str,
+    },
 }
