@@ -1,0 +1,23 @@
+//! `cargo xtask demo` and `cargo xtask bench`: programs of the crate `lb-tests` that need the lab.
+
+use std::{os::unix::process::CommandExt as _, process::Command};
+
+use anyhow::{Context as _, Result};
+
+use crate::{
+    build, preflight,
+    setup::{self, Group},
+    shell::root,
+};
+
+/// Sets up, builds, and becomes the program.
+pub(crate) fn run(program: &str, groups: &[Group], options: &[String]) -> Result<()> {
+    preflight::require_root("to load XDP programs and to make network namespaces")?;
+    setup::run(groups)?;
+    preflight::check()?;
+    build::run_cargo(true)?;
+    let path = root().join("target/release").join(program);
+    // Signals go to the program itself, which cleans up after them.
+    let error = Command::new(&path).args(options).exec();
+    Err(error).with_context(|| format!("cannot run {}", path.display()))
+}
