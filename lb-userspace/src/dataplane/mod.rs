@@ -3,7 +3,7 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 use crate::model::{BackendIndex, Forwarding, NextHop, Scheduler, ServiceId};
 
@@ -58,6 +58,18 @@ pub enum MapWrite {
     },
     UnbindEndpoint {
         address: SocketAddr,
+    },
+    /// Unlistens every address but these. The first step of an adoption: what an earlier life has
+    /// left and nobody wants any more gets no packets from here on.
+    PruneListens {
+        keep: BTreeSet<SocketAddr>,
+    },
+    /// Removes every endpoint, then every backend record with its counters, then every service
+    /// record with its counters and its slot table, but these. The last step of an adoption.
+    PruneRecords {
+        endpoints: BTreeSet<SocketAddr>,
+        backends: BTreeSet<BackendIndex>,
+        services: BTreeSet<ServiceId>,
     },
 }
 
