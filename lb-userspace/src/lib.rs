@@ -11,6 +11,7 @@
 
 pub mod config;
 pub mod dataplane;
+pub mod engine;
 pub mod health;
 pub mod model;
 pub mod netlink;

@@ -16,7 +16,7 @@ mod sys;
 mod tx_ports;
 mod writer;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use kernel::{DataPlane, Settings};
 pub use links::check_interfaces;
@@ -77,6 +77,18 @@ pub enum MapWrite {
     },
     UnbindEndpoint {
         address: SocketAddr,
+    },
+    /// Unlistens every address but these. The first step of an adoption: what an earlier life has
+    /// left and nobody wants any more gets no packets from here on.
+    PruneListens {
+        keep: BTreeSet<SocketAddr>,
+    },
+    /// Removes every endpoint, then every backend record with its counters, then every service
+    /// record with its counters and its slot table, but these. The last step of an adoption.
+    PruneRecords {
+        endpoints: BTreeSet<SocketAddr>,
+        backends: BTreeSet<BackendIndex>,
+        services: BTreeSet<ServiceId>,
     },
 }
 

@@ -1,0 +1,231 @@
+//! What the operator can ask for, and what it does to the desired state. Pure.
+
+use std::fmt;
+
+use super::{ids::AllocationError, state::StateError};
+use crate::{
+    dataplane::DataPlaneError,
+    model::{Admin, Backend, ConflictKind, Desired, Name, Service, Weight},
+};
+
+/// A change of the desired state.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    AddBackend {
+        service: Name,
+        backend: Backend,
+    },
+    RemoveBackend {
+        service: Name,
+        backend: Name,
+    },
+    SetWeight {
+        service: Name,
+        backend: Name,
+        weight: Weight,
+    },
+    SetAdmin {
+        service: Name,
+        backend: Name,
+        admin: Admin,
+    },
+    /// What the configuration file says now takes the place of everything.
+    Replace(Desired),
+}
+
+/// Why a change was refused, or is not complete.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    #[error("there is no service called {name}{}", did_you_mean(.suggestion.as_ref()))]
+    UnknownService {
+        name: Name,
+        suggestion: Option<Name>,
+    },
+    #[error("service {service} has no backend called {name}{}", did_you_mean(.suggestion.as_ref()))]
+    UnknownBackend {
+        service: Name,
+        name: Name,
+        suggestion: Option<Name>,
+    },
+    #[error(transparent)]
+    Conflict(#[from] ConflictKind),
+    #[error(transparent)]
+    Full(#[from] AllocationError),
+    /// Nothing was changed.
+    #[error("the change could not be recorded, so it was not made")]
+    State(#[source] StateError),
+    /// The change stands, and what is missing of it is tried again every second.
+    #[error("the change is recorded, but the data plane does not follow yet")]
+    DataPlane(#[source] DataPlaneError),
+    #[error("the engine has stopped")]
+    Stopped,
+}
+
+fn did_you_mean(suggestion: Option<&Name>) -> String {
+    suggestion.map_or_else(String::new, |name| format!(": did you mean {name}?"))
+}
+
+impl Change {
+    /// The desired state with this change.
+    ///
+    /// # Errors
+    ///
+    /// It names something that is not there, or breaks a rule.
+    pub fn apply_to(self, desired: &Desired) -> Result<Desired, ChangeError> {
+        let mut next = desired.clone();
+        match self {
+            Self::AddBackend { service, backend } => {
+                find_service(&mut next, &service)?.backends.push(backend);
+            }
+            Self::RemoveBackend { service, backend } => {
+                let service = find_service(&mut next, &service)?;
+                find_backend(service, &backend)?;
+                service.backends.retain(|known| known.name != backend);
+            }
+            Self::SetWeight {
+                service,
+                backend,
+                weight,
+            } => find_backend(find_service(&mut next, &service)?, &backend)?.weight = weight,
+            Self::SetAdmin {
+                service,
+                backend,
+                admin,
+            } => find_backend(find_service(&mut next, &service)?, &backend)?.admin = admin,
+            Self::Replace(wanted) => next = wanted,
+        }
+        match next.conflict() {
+            Some(conflict) => Err(conflict.kind.into()),
+            None => Ok(next),
+        }
+    }
+}
+
+fn find_service<'d>(desired: &'d mut Desired, name: &Name) -> Result<&'d mut Service, ChangeError> {
+    let suggestion = closest(name, desired.services.iter().map(|s| &s.name));
+    desired
+        .service_mut(name.as_str())
+        .ok_or_else(|| ChangeError::UnknownService {
+            name: name.clone(),
+            suggestion,
+        })
+}
+
+fn find_backend<'s>(service: &'s mut Service, name: &Name) -> Result<&'s mut Backend, ChangeError> {
+    let suggestion = closest(name, service.backends.iter().map(|b| &b.name));
+    let service_name = service.name.clone();
+    service
+        .backend_mut(name.as_str())
+        .ok_or_else(|| ChangeError::UnknownBackend {
+            service: service_name,
+            name: name.clone(),
+            suggestion,
+        })
+}
+
+/// The candidate that `name` is most likely a misspelling of.
+fn closest<'n>(name: &Name, candidates: impl Iterator<Item = &'n Name>) -> Option<Name> {
+    // One letter in three may be wrong, so that short names are not taken for one another.
+    let tolerated = (name.as_str().len() / 3).clamp(1, 3);
+    candidates
+        .map(|candidate| {
+            let distance = strsim::osa_distance(name.as_str(), candidate.as_str());
+            (distance, candidate)
+        })
+        .filter(|(distance, _)| *distance <= tolerated)
+        .min()
+        .map(|(_, candidate)| candidate.clone())
+}
+
+/// Something that the running desired state has and its file has not, or the other way round.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Edit {
+    service: Name,
+    /// `None`: it is about the service as a whole.
+    backend: Option<Name>,
+    what: String,
+}
+
+impl Edit {
+    /// Whether both states agree on what was edited.
+    pub(super) fn is_in_both(&self, one: &Desired, other: &Desired) -> bool {
+        let service = |desired: &'_ Desired| desired.service(self.service.as_str()).cloned();
+        let (one, other) = (service(one), service(other));
+        match &self.backend {
+            Some(name) => {
+                let backend = |service: Option<Service>| service?.backend(name.as_str()).cloned();
+                backend(one) == backend(other)
+            }
+            None => one.is_some() == other.is_some(),
+        }
+    }
+}
+
+impl fmt::Display for Edit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.backend {
+            Some(backend) => write!(
+                f,
+                "service {}: backend {backend} {}",
+                self.service, self.what
+            ),
+            None => write!(f, "service {} {}", self.service, self.what),
+        }
+    }
+}
+
+/// What distinguishes `running` from the file that it was loaded from.
+pub fn edits(file: &Desired, running: &Desired) -> Vec<Edit> {
+    let mut edits = Vec::new();
+    let of_service = |service: &Service, what: &str| Edit {
+        service: service.name.clone(),
+        backend: None,
+        what: what.to_owned(),
+    };
+    for service in &running.services {
+        match file.service(service.name.as_str()) {
+            Some(in_file) => edits.extend(backend_edits(in_file, service)),
+            None => edits.push(of_service(service, "added")),
+        }
+    }
+    for service in &file.services {
+        if running.service(service.name.as_str()).is_none() {
+            edits.push(of_service(service, "removed"));
+        }
+    }
+    edits
+}
+
+fn backend_edits(file: &Service, running: &Service) -> Vec<Edit> {
+    let edit = |backend: &Backend, what| Edit {
+        service: running.name.clone(),
+        backend: Some(backend.name.clone()),
+        what,
+    };
+    let mut edits = Vec::new();
+    for now in &running.backends {
+        let Some(before) = file.backend(now.name.as_str()) else {
+            let what = format!("({}) added, with weight {}", now.address, now.weight);
+            edits.push(edit(now, what));
+            continue;
+        };
+        let mut differs = |key: &str, old: String, new: String| {
+            if old != new {
+                edits.push(edit(now, format!("has {key} {new}, not {old}")));
+            }
+        };
+        differs(
+            "address",
+            before.address.to_string(),
+            now.address.to_string(),
+        );
+        differs("weight", before.weight.to_string(), now.weight.to_string());
+        differs("admin", before.admin.to_string(), now.admin.to_string());
+    }
+    for before in &file.backends {
+        if running.backend(before.name.as_str()).is_none() {
+            edits.push(edit(before, "removed".to_owned()));
+        }
+    }
+    edits
+}
