@@ -247,6 +247,42 @@ impl KernelWriter {
     }
 }
 
+impl KernelWriter {
+    fn prune_listens(&mut self, keep: &BTreeSet<SocketAddr>) -> Result<(), MapError> {
+        let listens = self.listens.addresses()?;
+        let strangers = listens
+            .difference(keep)
+            .filter(|address| address.port() != 0);
+        strangers
+            .copied()
+            .try_for_each(|address| self.unlisten(address))
+    }
+
+    fn prune_endpoints(&mut self, keep: &BTreeSet<SocketAddr>) -> Result<(), MapError> {
+        let endpoints = self.endpoints.addresses()?;
+        let mut strangers = endpoints.difference(keep);
+        strangers.try_for_each(|address| self.endpoints.remove(address.ip(), address.port()))
+    }
+
+    /// Also those without a record: an earlier life may have ended before it cleared the counters.
+    fn prune_backends(&mut self, keep: &BTreeSet<BackendIndex>) -> Result<(), MapError> {
+        (1..MAX_BACKENDS as u16)
+            .map(BackendIndex)
+            .filter(|index| !keep.contains(index))
+            .try_for_each(|index| self.clear_backend(index))
+    }
+
+    fn prune_services(&mut self, keep: &BTreeSet<ServiceId>) -> Result<(), DataPlaneError> {
+        (1..MAX_SERVICES as u16)
+            .map(ServiceId)
+            .filter(|id| !keep.contains(id))
+            .try_for_each(|service| {
+                self.apply(&MapWrite::RemoveTable { service })?;
+                self.apply(&MapWrite::ClearService { service })
+            })
+    }
+}
+
 impl Writer for KernelWriter {
     fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError> {
         let failed = |error: MapError| DataPlaneError::new(format!("apply {write:?}"), error);
@@ -278,6 +314,16 @@ impl Writer for KernelWriter {
                 .endpoints
                 .remove(address.ip(), address.port())
                 .map_err(failed),
+            MapWrite::PruneListens { keep } => self.prune_listens(keep).map_err(failed),
+            MapWrite::PruneRecords {
+                endpoints,
+                backends,
+                services,
+            } => {
+                self.prune_endpoints(endpoints).map_err(failed)?;
+                self.prune_backends(backends).map_err(failed)?;
+                self.prune_services(services)
+            }
         }
     }
 }
