@@ -10,6 +10,7 @@
 //! `dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
 
 pub mod api;
+pub mod cli;
 pub mod config;
 pub mod dataplane;
 pub mod engine;

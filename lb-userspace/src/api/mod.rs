@@ -35,6 +35,7 @@ mod views;
 pub use context::{Context, Detach, Settings};
 pub use control::Control;
 pub use error::ApiError;
+pub(crate) use error::with_causes;
 pub use reload::ReloadError;
 pub use save::SaveError;
 pub use server::{Ended, serve};
