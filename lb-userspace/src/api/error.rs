@@ -77,7 +77,7 @@ fn change_code(error: &ChangeError) -> ErrorCode {
         ChangeError::UnknownService { .. } | ChangeError::UnknownBackend { .. } => {
             ErrorCode::NotFound
         }
-        ChangeError::Conflict(_) => ErrorCode::Conflict,
+        ChangeError::Conflict(_) | ChangeError::Full(_) => ErrorCode::Conflict,
         ChangeError::Stopped => ErrorCode::Stopping,
         ChangeError::DataPlane(_) | ChangeError::State(_) => ErrorCode::Failed,
     }
