@@ -1,0 +1,4 @@
+//! Whole behaviour: real clients, real servers, the real daemon, in network namespaces.
+
+mod setup;
+mod spread;
