@@ -254,7 +254,10 @@ impl Control for Engine {
                 retired: BackendCounters::default(),
             },
         ];
-        Arc::new(Snapshot { services })
+        Arc::new(Snapshot {
+            services,
+            lingering: Vec::new(),
+        })
     }
 
     fn change(&self, change: Change) -> BoxFuture<'_, Result<Vec<String>, ChangeError>> {

@@ -22,7 +22,14 @@ fn connections_are_spread_over_ipv4_and_ipv6() {
         println!("{:?}", spread.by_server);
         assert_eq!(spread.failures, [""; 0]);
     }
-    for c in [&["status"][..], &["backend", "list"], &["service", "list"], &["conntrack", "stats"], &["stats"], &["conntrack","list","--limit","5"]] {
+    for c in [
+        &["status"][..],
+        &["backend", "list"],
+        &["service", "list"],
+        &["conntrack", "stats"],
+        &["stats"],
+        &["conntrack", "list", "--limit", "5"],
+    ] {
         println!("{}", lbd.lbctl_text(c).unwrap());
     }
 }
