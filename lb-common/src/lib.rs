@@ -9,12 +9,14 @@
 //! * [`hash`]: the keyed hash that picks buckets and slots.
 //! * [`checksum`]: incremental updates of Internet checksums.
 //! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
+//! * [`lab`]: what the benchmark tells the program that makes its packets.
 
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
 pub mod flow;
 pub mod hash;
+pub mod lab;
 pub mod reason;
 pub mod records;
 pub mod tcp;
