@@ -7,6 +7,7 @@ mod convert;
 mod flows;
 mod interface;
 mod kernel;
+mod lab;
 mod links;
 mod mapped;
 mod pins;
@@ -19,6 +20,7 @@ mod writer;
 use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use kernel::{DataPlane, Settings};
+pub use lab::LAB_OBJECT;
 pub use links::check_interfaces;
 pub use pins::{Detached, PinsError, detach};
 pub use reader::KernelReader;

@@ -1,0 +1,179 @@
+//! The generator and the floors, loaded; one measured run of a program behind the generator.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use aya::{
+    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    maps::{Array, MapData, ProgramArray},
+    programs::{ProgramFd, Xdp},
+};
+use lb_common::lab;
+
+use super::{frame::Template, machine};
+
+/// XDP verdicts (`include/uapi/linux/bpf.h`).
+pub(super) const DROP: u32 = 1;
+pub(super) const PASS: u32 = 2;
+pub(super) const TX: u32 = 3;
+
+/// What does nothing with a packet: behind the generator, it measures the generator.
+pub(super) const NOTHING: &str = "floor_drop";
+const FLOORS: [&str; 3] = [NOTHING, "floor_pass", "floor_swap_tx"];
+
+/// Which flows a run's packets belong to.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Flows {
+    /// Each packet of one of so many, a power of two, at random.
+    Random(u32),
+    /// One after another, from this one on.
+    From(u32),
+}
+
+impl Flows {
+    fn settings(self) -> Settings {
+        match self {
+            // Knuth's constants (MMIX), whose upper bits are as random as is needed.
+            Self::Random(count) => Settings {
+                state: 0x9e37_79b9_7f4a_7c15,
+                multiplier: 6_364_136_223_846_793_005,
+                increment: 1_442_695_040_888_963_407,
+                mask: u64::from(count - 1),
+            },
+            Self::From(first) => Settings {
+                state: (u64::from(first) << 32).wrapping_sub(1 << 32),
+                multiplier: 1,
+                increment: 1 << 32,
+                mask: u64::from(u32::MAX),
+            },
+        }
+    }
+}
+
+struct Settings {
+    state: u64,
+    multiplier: u64,
+    increment: u64,
+    mask: u64,
+}
+
+/// What a run came to.
+pub(super) struct Run {
+    /// CPU time of all packets.
+    pub(super) time: Duration,
+    /// Verdict on the last packet.
+    pub(super) verdict: u32,
+    /// The last packet as the program left it.
+    pub(super) frame: Vec<u8>,
+}
+
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Entry(lab::Generator);
+
+// SAFETY: words only.
+unsafe impl aya::Pod for Entry {}
+
+/// The programs of `lb-lab`.
+pub(super) struct Generator {
+    ebpf: Ebpf,
+    settings: Array<MapData, Entry>,
+    under_test: ProgramArray<MapData>,
+    floors: BTreeMap<&'static str, ProgramFd>,
+}
+
+impl Generator {
+    pub(super) fn load() -> anyhow::Result<Self> {
+        ensure!(
+            !lb_userspace::dataplane::LAB_OBJECT.is_empty(),
+            "built without the XDP programs (AYA_BUILD_SKIP): build again without"
+        );
+        let mut ebpf = EbpfLoader::new()
+            .load(lb_userspace::dataplane::LAB_OBJECT)
+            .context("load lb-lab")?;
+        let mut map = |name| {
+            ebpf.take_map(name)
+                .with_context(|| format!("no map {name}"))
+        };
+        let settings = map("GENERATOR")?.try_into()?;
+        let under_test = map("UNDER_TEST")?.try_into()?;
+        let mut floors = BTreeMap::new();
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut Xdp = program.try_into()?;
+            program.load().with_context(|| format!("load {name}"))?;
+            if let Some(&floor) = FLOORS.iter().find(|&&floor| floor == name) {
+                floors.insert(floor, program.fd()?.try_clone()?);
+            }
+        }
+        Ok(Self {
+            ebpf,
+            settings,
+            under_test,
+            floors,
+        })
+    }
+
+    /// Puts a floor behind the generator.
+    pub(super) fn test_floor(&mut self, name: &str) -> anyhow::Result<()> {
+        let floor = self.floors.get(name).context("no such floor")?;
+        self.under_test.set(0, floor, 0)?;
+        Ok(())
+    }
+
+    /// Puts another program behind the generator.
+    pub(super) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
+        self.under_test
+            .set(0, program, 0)
+            .context("put the program behind the generator")
+    }
+
+    /// Gives `packets` frames to the program under test, each restored and of one of `flows`.
+    pub(super) fn run(
+        &mut self,
+        template: &Template,
+        flows: Flows,
+        packets: u32,
+    ) -> anyhow::Result<Run> {
+        let Settings {
+            state,
+            multiplier,
+            increment,
+            mask,
+        } = flows.settings();
+        let entry = lab::Generator {
+            frame: template.words(),
+            state,
+            multiplier,
+            increment,
+            mask,
+            packets: 0,
+        };
+        self.settings.set(0, Entry(entry), 0)?;
+        let name = template.generator();
+        let program: &Xdp = match self.ebpf.program(name) {
+            Some(program) => program.try_into()?,
+            None => bail!("lb-lab has no program {name}"),
+        };
+        let packet = vec![0; template.length()];
+        let mut frame = vec![0; template.length()];
+        let before = machine::cpu_time()?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&packet),
+            data_out: Some(&mut frame),
+            repeat: packets,
+            ..TestRunOptions::default()
+        })?;
+        let time = machine::cpu_time()?.saturating_sub(before);
+        let Entry(entry) = self.settings.get(&0, 0)?;
+        ensure!(
+            entry.packets == u64::from(packets),
+            "the generator made {} packets instead of {packets}",
+            entry.packets
+        );
+        Ok(Run {
+            time,
+            verdict: result.return_value,
+            frame,
+        })
+    }
+}

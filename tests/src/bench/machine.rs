@@ -1,0 +1,86 @@
+//! The machine that is measured on, and a quiet place on it.
+
+use std::{fs, io, mem, time::Duration};
+
+use serde::Serialize;
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Machine {
+    pub(super) cpu: String,
+    pub(super) cpus: usize,
+    pub(super) kernel: String,
+    /// The CPU that everything ran on.
+    pub(super) pinned_to: usize,
+    /// Whether nothing but interrupts could preempt it.
+    pub(super) realtime: bool,
+}
+
+impl Machine {
+    /// Pins this thread to one CPU, at real-time priority where that is permitted.
+    pub(super) fn settle() -> io::Result<Self> {
+        let pinned_to = pin()?;
+        let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
+        let cpu = cpuinfo
+            .lines()
+            .filter_map(|line| line.split_once(':'))
+            .find(|(key, _)| key.trim() == "model name")
+            .map_or("unknown CPU", |(_, model)| model.trim());
+        let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+        Ok(Self {
+            cpu: cpu.to_owned(),
+            cpus: cpus.count(),
+            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
+                .trim()
+                .to_owned(),
+            pinned_to,
+            realtime: prefer(),
+        })
+    }
+}
+
+/// Pins this thread to the last CPU that it may run on: interrupts tend to the first.
+fn pin() -> io::Result<usize> {
+    // SAFETY: a bit set, for which zero is a value.
+    let mut allowed: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: a valid set of the size given, and this thread.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&allowed), &raw mut allowed) };
+    check(result)?;
+    let last = (0..libc::CPU_SETSIZE as usize)
+        // SAFETY: below the set's size.
+        .rfind(|&cpu| unsafe { libc::CPU_ISSET(cpu, &allowed) })
+        .ok_or(io::ErrorKind::NotFound)?;
+    // SAFETY: as above.
+    let mut only: libc::cpu_set_t = unsafe { mem::zeroed() };
+    // SAFETY: below the set's size.
+    unsafe { libc::CPU_SET(last, &mut only) };
+    // SAFETY: as for `sched_getaffinity`.
+    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&only), &raw const only) };
+    check(result)?;
+    Ok(last)
+}
+
+/// Asks for the lowest real-time priority; whether it was given.
+fn prefer() -> bool {
+    let priority = libc::sched_param { sched_priority: 1 };
+    // SAFETY: valid parameters, and this thread.
+    unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const priority) == 0 }
+}
+
+/// CPU time that this thread has had: what others take in between does not count.
+pub(super) fn cpu_time() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid place for the answer.
+    check(unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &raw mut time) })?;
+    Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32))
+}
+
+fn check(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}
