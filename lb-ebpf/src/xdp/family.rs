@@ -10,11 +10,14 @@ use super::{
 
 /// An address family. Everything else in this program is generic over it.
 pub(crate) trait Family: Sized {
+    /// Words as they stand in memory: arrays of bytes would land at odd places on the stack.
     type Address: Copy + 'static;
     type Header: Header + 'static;
     type Key: Copy;
     type Bucket: Bucket<Key = Self::Key, Word = SharedWord> + 'static;
-    /// Key of the maps from (address, port) to services and to backends.
+    /// Key of the maps from (address, port) to services and to backends: the words of
+    /// [`lb_common::records::Endpoint4`] or [`lb_common::records::Endpoint6`]. Words, because the
+    /// kernel reads keys word by word, and a word that was just written in pieces stalls it.
     type Endpoint: 'static;
 
     /// `AF_INET` or `AF_INET6`.

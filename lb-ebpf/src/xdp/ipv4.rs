@@ -25,9 +25,9 @@ const TCP: u8 = 6;
 const FRAGMENT: u16 = 0x3fff;
 
 impl Family for Ipv4 {
-    type Address = [u8; 4];
+    type Address = u32;
     type Bucket = Bucket4<SharedWord>;
-    type Endpoint = Endpoint4;
+    type Endpoint = u64;
     type Header = Ipv4Hdr;
     type Key = FlowKey4;
 
@@ -44,7 +44,7 @@ impl Family for Ipv4 {
             return Parsed::Other;
         }
         let suspect = |reason| Parsed::Suspect {
-            destination: ip.dst_addr,
+            destination: u32::from_ne_bytes(ip.dst_addr),
             reason,
         };
         if ip.version() != 4 || (ip.ihl() as usize) < Ipv4Hdr::LEN {
@@ -80,24 +80,24 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
-    fn source(ip: &Ipv4Hdr) -> [u8; 4] {
-        ip.src_addr
+    fn source(ip: &Ipv4Hdr) -> u32 {
+        u32::from_ne_bytes(ip.src_addr)
     }
 
     #[inline(always)]
-    fn destination(ip: &Ipv4Hdr) -> [u8; 4] {
-        ip.dst_addr
+    fn destination(ip: &Ipv4Hdr) -> u32 {
+        u32::from_ne_bytes(ip.dst_addr)
     }
 
     #[inline(always)]
-    fn set_source(ip: &mut Ipv4Hdr, address: [u8; 4], difference: u16) {
-        ip.src_addr = address;
+    fn set_source(ip: &mut Ipv4Hdr, address: u32, difference: u16) {
+        ip.src_addr = address.to_ne_bytes();
         mend(ip, difference);
     }
 
     #[inline(always)]
-    fn set_destination(ip: &mut Ipv4Hdr, address: [u8; 4], difference: u16) {
-        ip.dst_addr = address;
+    fn set_destination(ip: &mut Ipv4Hdr, address: u32, difference: u16) {
+        ip.dst_addr = address.to_ne_bytes();
         mend(ip, difference);
     }
 
@@ -118,37 +118,34 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
-    fn address(record: &[u8; 16]) -> [u8; 4] {
-        [record[0], record[1], record[2], record[3]]
+    fn address(record: &[u8; 16]) -> u32 {
+        u32::from_ne_bytes([record[0], record[1], record[2], record[3]])
     }
 
     #[inline(always)]
-    fn fib_words(address: [u8; 4]) -> [u32; 4] {
-        [u32::from_ne_bytes(address), 0, 0, 0]
+    fn fib_words(address: u32) -> [u32; 4] {
+        [address, 0, 0, 0]
     }
 
     #[inline(always)]
-    fn endpoint(address: [u8; 4], port: [u8; 2]) -> Endpoint4 {
-        Endpoint4 {
-            address,
-            port,
-            reserved: [0; 2],
-        }
+    fn endpoint(address: u32, port: [u8; 2]) -> u64 {
+        const { assert!(size_of::<u64>() == size_of::<Endpoint4>()) };
+        u64::from(address) | u64::from(u16::from_ne_bytes(port)) << 32
     }
 
     #[inline(always)]
-    fn service_map() -> &'static HashMap<Endpoint4, u32> {
+    fn service_map() -> &'static HashMap<u64, u32> {
         &maps::SERVICE_BY_LISTEN4
     }
 
     #[inline(always)]
-    fn backend_map() -> &'static HashMap<Endpoint4, u32> {
+    fn backend_map() -> &'static HashMap<u64, u32> {
         &maps::BACKEND_BY_ADDRESS4
     }
 
     #[inline(always)]
-    fn key(client: [u8; 4], port: [u8; 2], service: u16) -> FlowKey4 {
-        FlowKey4::new(client, port, service)
+    fn key(client: u32, port: [u8; 2], service: u16) -> FlowKey4 {
+        FlowKey4::new(client.to_ne_bytes(), port, service)
     }
 
     #[inline(always)]

@@ -46,9 +46,9 @@ const MAX_EXTENSIONS: usize = 6;
 const MAX_EXTENSION_BYTES: usize = 2047;
 
 impl Family for Ipv6 {
-    type Address = [u8; 16];
+    type Address = [u64; 2];
     type Bucket = Bucket6<SharedWord>;
-    type Endpoint = Endpoint6;
+    type Endpoint = [u64; 3];
     type Header = Ipv6Hdr;
     type Key = FlowKey6;
 
@@ -62,7 +62,7 @@ impl Family for Ipv6 {
             return Parsed::Other;
         };
         let suspect = |reason| Parsed::Suspect {
-            destination: ip.dst_addr,
+            destination: words(ip.dst_addr),
             reason,
         };
         let options = cursor;
@@ -120,23 +120,23 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn source(ip: &Ipv6Hdr) -> [u8; 16] {
-        ip.src_addr
+    fn source(ip: &Ipv6Hdr) -> [u64; 2] {
+        words(ip.src_addr)
     }
 
     #[inline(always)]
-    fn destination(ip: &Ipv6Hdr) -> [u8; 16] {
-        ip.dst_addr
+    fn destination(ip: &Ipv6Hdr) -> [u64; 2] {
+        words(ip.dst_addr)
     }
 
     #[inline(always)]
-    fn set_source(ip: &mut Ipv6Hdr, address: [u8; 16], _difference: u16) {
-        ip.src_addr = address;
+    fn set_source(ip: &mut Ipv6Hdr, address: [u64; 2], _difference: u16) {
+        ip.src_addr = bytes(address);
     }
 
     #[inline(always)]
-    fn set_destination(ip: &mut Ipv6Hdr, address: [u8; 16], _difference: u16) {
-        ip.dst_addr = address;
+    fn set_destination(ip: &mut Ipv6Hdr, address: [u64; 2], _difference: u16) {
+        ip.dst_addr = bytes(address);
     }
 
     #[inline(always)]
@@ -155,45 +155,39 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn address(record: &[u8; 16]) -> [u8; 16] {
-        *record
+    fn address(record: &[u8; 16]) -> [u64; 2] {
+        words(*record)
     }
 
     #[inline(always)]
-    fn fib_words(address: [u8; 16]) -> [u32; 4] {
-        let word = |at: usize| {
-            u32::from_ne_bytes([
-                address[at],
-                address[at + 1],
-                address[at + 2],
-                address[at + 3],
-            ])
-        };
-        [word(0), word(4), word(8), word(12)]
+    fn fib_words([first, second]: [u64; 2]) -> [u32; 4] {
+        [
+            first as u32,
+            (first >> 32) as u32,
+            second as u32,
+            (second >> 32) as u32,
+        ]
     }
 
     #[inline(always)]
-    fn endpoint(address: [u8; 16], port: [u8; 2]) -> Endpoint6 {
-        Endpoint6 {
-            address,
-            port,
-            reserved: [0; 6],
-        }
+    fn endpoint([first, second]: [u64; 2], port: [u8; 2]) -> [u64; 3] {
+        const { assert!(size_of::<[u64; 3]>() == size_of::<Endpoint6>()) };
+        [first, second, u64::from(u16::from_ne_bytes(port))]
     }
 
     #[inline(always)]
-    fn service_map() -> &'static HashMap<Endpoint6, u32> {
+    fn service_map() -> &'static HashMap<[u64; 3], u32> {
         &maps::SERVICE_BY_LISTEN6
     }
 
     #[inline(always)]
-    fn backend_map() -> &'static HashMap<Endpoint6, u32> {
+    fn backend_map() -> &'static HashMap<[u64; 3], u32> {
         &maps::BACKEND_BY_ADDRESS6
     }
 
     #[inline(always)]
-    fn key(client: [u8; 16], port: [u8; 2], service: u16) -> FlowKey6 {
-        FlowKey6::new(client, port, service)
+    fn key(client: [u64; 2], port: [u8; 2], service: u16) -> FlowKey6 {
+        FlowKey6::new(bytes(client), port, service)
     }
 
     #[inline(always)]
@@ -215,4 +209,16 @@ impl Family for Ipv6 {
     fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
         maps::FLOWS6.get(index)
     }
+}
+
+/// An address as two words in memory order.
+#[inline(always)]
+fn words(address: [u8; 16]) -> [u64; 2] {
+    let both = u128::from_ne_bytes(address);
+    [both as u64, (both >> 64) as u64]
+}
+
+#[inline(always)]
+fn bytes([first, second]: [u64; 2]) -> [u8; 16] {
+    (u128::from(first) | u128::from(second) << 64).to_ne_bytes()
 }

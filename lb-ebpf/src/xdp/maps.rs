@@ -10,8 +10,8 @@ use lb_common::{
     hash::{HashKey, fast_range},
     reason::Reason,
     records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, MAX_BACKENDS, MAX_LAST_HOPS,
-        MAX_SERVICES, Service, Slot, SlotPair, pairs_in_half,
+        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, Service, Slot,
+        SlotPair, pairs_in_half,
     },
 };
 
@@ -55,17 +55,17 @@ static LAST_HOP_INDEX: HashMap<Hop, u32> = HashMap::with_max_entries(MAX_LAST_HO
 static LAST_HOP_COUNT: Array<SharedWord> = Array::with_max_entries(1, 0);
 /// Service id by listen address and port; port 0 for the address alone, with id 0.
 #[map]
-pub(crate) static SERVICE_BY_LISTEN4: HashMap<Endpoint4, u32> =
+pub(crate) static SERVICE_BY_LISTEN4: HashMap<u64, u32> =
     HashMap::with_max_entries(2 * MAX_SERVICES, 0);
 #[map]
-pub(crate) static SERVICE_BY_LISTEN6: HashMap<Endpoint6, u32> =
+pub(crate) static SERVICE_BY_LISTEN6: HashMap<[u64; 3], u32> =
     HashMap::with_max_entries(2 * MAX_SERVICES, 0);
 /// Backend index by address and port: the first of those which share them.
 #[map]
-pub(crate) static BACKEND_BY_ADDRESS4: HashMap<Endpoint4, u32> =
+pub(crate) static BACKEND_BY_ADDRESS4: HashMap<u64, u32> =
     HashMap::with_max_entries(MAX_BACKENDS, 0);
 #[map]
-pub(crate) static BACKEND_BY_ADDRESS6: HashMap<Endpoint6, u32> =
+pub(crate) static BACKEND_BY_ADDRESS6: HashMap<[u64; 3], u32> =
     HashMap::with_max_entries(MAX_BACKENDS, 0);
 /// The connection tables; the daemon sets their size.
 #[map]
