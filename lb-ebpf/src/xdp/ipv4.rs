@@ -178,19 +178,15 @@ fn mend(ip: &mut Ipv4Hdr, difference: u16) {
 /// where the checksum is right (RFC 791 §3.1).
 #[inline(always)]
 fn header_sum(ip: &Ipv4Hdr) -> u32 {
-    let word = |bytes: [u8; 2]| u32::from(u16::from_ne_bytes(bytes));
-    let halves = |bytes: [u8; 4]| {
-        let both = u32::from_ne_bytes(bytes);
-        (both & 0xffff) + (both >> 16)
-    };
-    word([ip.vihl, ip.tos])
-        + word(ip.tot_len)
-        + word(ip.id)
-        + word(ip.frags)
-        + word([ip.ttl, ip.proto])
-        + word(ip.check)
-        + halves(ip.src_addr)
-        + halves(ip.dst_addr)
+    let words = |a: [u8; 2], b: [u8; 2]| u64::from(u32::from_ne_bytes([a[0], a[1], b[0], b[1]]));
+    let address = |address: [u8; 4]| u64::from(u32::from_ne_bytes(address));
+    let sum = words([ip.vihl, ip.tos], ip.tot_len)
+        + words(ip.id, ip.frags)
+        + words([ip.ttl, ip.proto], ip.check)
+        + address(ip.src_addr)
+        + address(ip.dst_addr);
+    // Sums of 32-bit words fold like those of 16-bit words.
+    (sum & 0xffff) as u32 + (sum >> 16 & 0xffff) as u32 + (sum >> 32) as u32
 }
 
 /// The sum of the words of the header's options, at most 40 bytes.

@@ -48,12 +48,14 @@ pub(crate) enum Stop {
 
 /// Entry point where the kernel has multi-buffer XDP (5.18).
 #[xdp(frags)]
+#[inline(always)]
 pub(crate) fn lb(ctx: XdpContext) -> u32 {
     balance(&ctx)
 }
 
 /// Entry point for older kernels.
 #[xdp]
+#[inline(always)]
 pub(crate) fn lb_linear(ctx: XdpContext) -> u32 {
     balance(&ctx)
 }
