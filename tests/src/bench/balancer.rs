@@ -28,6 +28,7 @@ use super::{
 /// Test runs arrive on the loopback interface: what leaves there is `XDP_TX`.
 const LOOPBACK: u32 = 1;
 const BACKENDS: u16 = 4;
+const HOUR: Duration = Duration::from_secs(3600);
 const SERVICES: [ServiceId; 2] = [ServiceId(1), ServiceId(2)];
 
 /// A service and its backends.
@@ -202,9 +203,17 @@ impl Balancer {
         Ok(())
     }
 
+    /// From now on half-open records live no longer than to the end of a tick of about a second,
+    /// so that [`Balancer::sweep_half_open`] need not wait.
+    pub(super) fn forget_half_open_soon(&mut self) -> anyhow::Result<()> {
+        for service in [&self.ipv4, &self.ipv6] {
+            self.writer.apply(&service.write_service(Duration::ZERO))?;
+        }
+        Ok(())
+    }
+
     /// Waits until half-open records have expired and removes them.
     pub(super) fn sweep_half_open(&self) -> anyhow::Result<()> {
-        // Their timeout is zero, so that they live to the end of a tick of about a second.
         let deadline = Instant::now() + Duration::from_secs(10);
         while self.reader.connection_totals().half_open > 0 {
             ensure!(Instant::now() < deadline, "half-open records do not expire");
@@ -229,7 +238,6 @@ impl Service {
 
     /// What makes this service, as the engine would have it.
     fn writes(&self) -> Vec<MapWrite> {
-        const HOUR: Duration = Duration::from_secs(3600);
         let all: Vec<_> = self.backends.iter().map(|&(index, _)| index).collect();
         let mut writes = vec![
             MapWrite::CreateTable {
@@ -237,23 +245,7 @@ impl Service {
                 slots: TableSize::default().slots(),
             },
             self.write_table(&all),
-            MapWrite::WriteService {
-                service: self.id,
-                record: ServiceRecord {
-                    listen: self.listen,
-                    forwarding: Forwarding::Nat,
-                    scheduler: Scheduler::Maglev,
-                    slots: TableSize::default().slots(),
-                    timeouts: Timeouts {
-                        half_open: Duration::ZERO,
-                        established: HOUR,
-                        fin_wait: HOUR,
-                        closing: HOUR,
-                        time_wait: HOUR,
-                        reset: HOUR,
-                    },
-                },
-            },
+            self.write_service(HOUR),
         ];
         for &(index, address) in &self.backends {
             writes.push(MapWrite::WriteBackend {
@@ -284,6 +276,26 @@ impl Service {
             service: self.id,
         });
         writes
+    }
+
+    fn write_service(&self, half_open: Duration) -> MapWrite {
+        MapWrite::WriteService {
+            service: self.id,
+            record: ServiceRecord {
+                listen: self.listen,
+                forwarding: Forwarding::Nat,
+                scheduler: Scheduler::Maglev,
+                slots: TableSize::default().slots(),
+                timeouts: Timeouts {
+                    half_open,
+                    established: HOUR,
+                    fin_wait: HOUR,
+                    closing: HOUR,
+                    time_wait: HOUR,
+                    reset: HOUR,
+                },
+            },
+        }
     }
 
     /// A table that `owners` share, slot by slot in turn.

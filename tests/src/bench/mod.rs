@@ -71,6 +71,7 @@ pub fn run(effort: Effort) -> anyhow::Result<Report> {
         balancer.establish(&mut generator, clients.established, CONNECTIONS, None)?;
         balancer.establish(&mut generator, clients.replied_to, REPLIED_TO, first)?;
     }
+    balancer.forget_half_open_soon()?;
     let cases = cases::all(&balancer);
     let mut samples = vec![Vec::with_capacity(effort.passes); cases.len()];
     for pass in 0..effort.passes {
