@@ -79,8 +79,9 @@ impl Balancer {
         let bpffs = format!("/sys/fs/bpf/lb-bench-{}", process::id());
         let opened = DataPlane::open(&Settings {
             bpffs: bpffs.clone().into(),
+            // Room enough that each of the measured connections finds a place.
             capacity: 1_000_000,
-            capacity_ipv6: 500_000,
+            capacity_ipv6: 1_000_000,
             log: false,
         });
         // Everything is open by now: nothing is left behind, however this ends.
