@@ -1,3 +1,5 @@
-//! The namespace lab, and what end-to-end tests, the demo and the benchmarks share.
+//! The namespace lab, packets through the loaded program, and what end-to-end tests, the demo and the
+//! benchmarks share.
 
 pub mod lab;
+pub mod packets;
