@@ -96,7 +96,7 @@ fn forward<F: Family>(frame: &Frame) -> Result<u32, Stop> {
             });
         }
     };
-    let hop = if let Some(service) =
+    let way = if let Some(service) =
         maps::service_at::<F>(segment.destination(), segment.tcp.destination)
     {
         request::translate(frame, &mut segment, service)?
@@ -105,5 +105,5 @@ fn forward<F: Family>(frame: &Frame) -> Result<u32, Stop> {
     } else {
         return Err(Stop::Pass);
     };
-    emit(frame, hop)
+    emit(frame, way)
 }

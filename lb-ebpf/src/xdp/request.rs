@@ -3,12 +3,13 @@
 use lb_common::{
     flow::FlowValue,
     reason::Reason,
-    records::{Backend, Hop, Service},
+    records::{Backend, Service},
     tcp::{Side, State},
 };
 
 use super::{
     Stop, clock,
+    emit::Way,
     family::{Family, Segment},
     fib,
     frame::Frame,
@@ -25,13 +26,13 @@ struct Chosen {
     connections: u64,
 }
 
-/// Finds or picks the packet's backend and rewrites the packet; where it is to go.
+/// Finds or picks the packet's backend and rewrites the packet; the way that it is to go.
 #[inline(always)]
 pub(crate) fn translate<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     id: u16,
-) -> Result<Hop, Stop> {
+) -> Result<Way, Stop> {
     let drop = |reason| Stop::Drop {
         service: id,
         reason,
@@ -61,7 +62,7 @@ pub(crate) fn translate<F: Family>(
         chosen.connections,
     );
     rewrite::request(segment, chosen.backend);
-    Ok(hop)
+    Ok(Way { service: id, hop })
 }
 
 /// A packet of a connection that has a record.
