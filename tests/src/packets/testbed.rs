@@ -12,8 +12,11 @@ use std::{
     },
 };
 
-use aya::programs::{TestRun as _, TestRunOptions};
-use lb_common::reason::Reason;
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::{TestRun as _, TestRunOptions},
+};
+use lb_common::{reason::Reason, records::LAYOUT_VERSION};
 use lb_userspace::{
     config::InterfaceSettings,
     dataplane::{
@@ -69,9 +72,9 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// With room for more flows than a test makes.
+    /// With room for the flows that most tests make.
     pub fn new() -> Self {
-        Self::with_capacity(100_000)
+        Self::with_capacity(2_000)
     }
 
     /// With connection tables of `flows` each for IPv4 and IPv6.
@@ -294,6 +297,19 @@ impl Testbed {
         let wanted = |c: &Connection| c.service == service && c.client == client;
         let found = self.connections().into_iter().find(wanted);
         found.map(|connection| connection.state)
+    }
+
+    /// Empties the IPv4 connection table, as if this balancer had taken over from another.
+    pub fn forget_connections(&mut self) {
+        let path = self
+            .directory
+            .join(format!("v{LAYOUT_VERSION}/maps/FLOWS4"));
+        let data = MapData::from_pin(&path).expect("the table is pinned");
+        let map = Map::from_map_data(data).expect("aya knows the map's type");
+        let mut table: Array<_, [u64; 8]> = map.try_into().expect("it is an array of lines");
+        for bucket in 0..table.len() {
+            table.set(bucket, [0; 8], 0).expect("a bucket is written");
+        }
     }
 
     pub fn totals(&self) -> ConnectionTotals {
