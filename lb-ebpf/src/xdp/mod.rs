@@ -10,6 +10,7 @@
 //! Everything is generic over the address [`family`] and monomorphised for IPv4 and IPv6.
 
 mod clock;
+mod collision;
 mod emit;
 mod family;
 mod fib;
