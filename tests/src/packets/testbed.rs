@@ -213,6 +213,24 @@ impl Testbed {
         backend
     }
 
+    /// Opens a connection if its SYN finds a place in the connection table; whether it does. There
+    /// must be no route to the client: a reply is then translated only by a record.
+    #[track_caller]
+    pub fn connect_if_tracked(&mut self, client: SocketAddr, listen: SocketAddr) -> bool {
+        let backend = self.request(client, listen, flags::SYN);
+        let reply = Packet::new(backend, client).flags(flags::SYN_ACK).build();
+        match self.run(&reply).verdict {
+            Verdict::Transmit => {
+                assert_eq!(self.request(client, listen, flags::ACK), backend);
+                true
+            }
+            verdict => {
+                assert_eq!(verdict, Verdict::Pass);
+                false
+            }
+        }
+    }
+
     /// Runs a frame and holds verdict, bytes and reason counters against what is expected.
     #[track_caller]
     pub fn check(&mut self, description: &str, frame: &[u8], expect: &Expect) {
@@ -270,6 +288,10 @@ impl Testbed {
             }
         }
         reasons
+    }
+
+    pub fn reader(&self) -> &KernelReader {
+        &self.reader
     }
 
     pub fn reason(&self, service: ServiceId, reason: Reason) -> u64 {
