@@ -3,9 +3,13 @@
 use lb_common::reason::Reason;
 use lb_tests::packets::{
     BALANCER, CLIENT, CLIENT6, Expect, GATEWAY, LISTEN, LISTEN6, Link, Packet, SERVER, SERVER6,
-    Tag, Testbed, WEB, WEB6, address, backend_mac, flags, in_new_namespace, ip, next_hop, sysctl,
+    Tag, Testbed, Verdict, WEB, WEB6, address, backend_mac, flags, in_new_namespace, ip, next_hop,
+    sysctl,
 };
-use lb_userspace::config::{InterfaceSettings, WantedMode};
+use lb_userspace::{
+    config::{InterfaceSettings, WantedMode},
+    model::{BackendIndex, ServiceId},
+};
 
 /// No tag, one and two of either kind, with priorities.
 fn tag_stacks() -> Vec<Vec<Tag>> {
@@ -280,5 +284,42 @@ fn replies_of_untracked_connections_are_translated() {
                 outcome,
             );
         }
+    });
+}
+
+/// S-NAT-8, S-CT-2: without records too, a backend's reply is of the service that the client's slot
+/// is in.
+#[test]
+fn untracked_replies_find_their_service() {
+    between_two_interfaces(1, |mut testbed| {
+        sysctl("ipv4/ip_forward", "1");
+        ip("addr add 198.51.100.254/24 dev front");
+        ip("neigh add 198.51.100.7 lladdr 02:00:00:00:00:77 dev front nud permanent");
+        const OTHER: ServiceId = ServiceId(3);
+        const OTHER_LISTEN: &str = "192.0.2.10:443";
+        testbed.add_service(OTHER, OTHER_LISTEN, &[(3, SERVER)]);
+        testbed.write_backend(OTHER, OTHER_LISTEN, 3, SERVER, |backend| {
+            backend.next_with_same_address = Some(BackendIndex(1));
+        });
+        let client = address(CLIENT);
+        for port in 1..=4 {
+            let mut other = client;
+            other.set_port(port);
+            testbed.connect(other, address(LISTEN));
+        }
+        let request = Packet::new(client, address(LISTEN)).flags(flags::SYN);
+        testbed.run(&request.build());
+        assert_eq!(testbed.reason(WEB, Reason::Untracked), 1);
+        let reply = Packet::new(address(SERVER), client).flags(flags::SYN_ACK);
+        let link = Link {
+            to: [2, 0, 0, 0, 0, 0x77],
+            from: mac(FRONT_MAC),
+            tags: vec![],
+        };
+        let expected = reply.clone().forwarded(link).from(address(LISTEN)).build();
+        let outcome = testbed.run_from(BACK, &reply.build());
+        assert_eq!(outcome.verdict, Verdict::Redirect);
+        assert!(outcome.frame == expected);
+        assert_eq!(testbed.reason(WEB, Reason::UntrackedReply), 1);
     });
 }

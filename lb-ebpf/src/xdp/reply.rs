@@ -92,28 +92,16 @@ fn renew<F: Family>(service: &Service, segment: &Segment<'_, F>, record: Record,
 }
 
 /// A reply without a record: while connections have recently found no place in the table, it may
-/// belong to one of them. It does if the client's slot is this backend's and the client is
-/// somewhere else than on this host.
+/// belong to one of them. It does if the client is somewhere else than on this host and its slot
+/// is this backend's.
 #[inline(always)]
 fn untracked<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
-    index: u16,
+    first: u16,
 ) -> Result<Way, Stop> {
-    let backend = maps::backend(index).ok_or(Stop::Pass)?;
-    let service = maps::service(backend.service).ok_or(Stop::Pass)?;
-    if service.untracked_until == 0 || Tick::new(service.untracked_until).is_before(clock::now()) {
-        return Err(Stop::Pass);
-    }
-    let key = F::key(
-        segment.destination(),
-        segment.tcp.destination,
-        backend.service,
-    );
-    let owner = select::select::<F>(backend.service, service, key);
-    if !matches!(owner, Ok((owner, _)) if owner == index) || segment.check(frame).is_err() {
-        return Err(Stop::Pass);
-    }
+    let (index, backend, service) = owner::<F>(segment, first).ok_or(Stop::Pass)?;
+    segment.check(frame).map_err(|_| Stop::Pass)?;
     let hop = fib::lookup::<F>(
         frame,
         segment,
@@ -128,4 +116,33 @@ fn untracked<F: Family>(
         service: backend.service,
         hop,
     })
+}
+
+/// The first backend with this address and port, from `first` on, whose slot the client falls on
+/// in a service that has untracked connections.
+#[inline(always)]
+fn owner<F: Family>(
+    segment: &Segment<'_, F>,
+    first: u16,
+) -> Option<(u16, &'static Backend, &'static Service)> {
+    let now = clock::now();
+    let mut index = first;
+    for _ in 0..MAX_SHARED_ENDPOINT {
+        let backend = maps::backend(index)?;
+        let service = maps::service(backend.service)?;
+        let until = service.untracked_until;
+        if until != 0 && !Tick::new(until).is_before(now) {
+            let key = F::key(
+                segment.destination(),
+                segment.tcp.destination,
+                backend.service,
+            );
+            let owner = select::select::<F>(backend.service, service, key);
+            if matches!(owner, Ok((owner, _)) if owner == index) {
+                return Some((index, backend, service));
+            }
+        }
+        index = backend.next_with_same_address;
+    }
+    None
 }
