@@ -20,8 +20,9 @@ const FOUR: [(u16, &str); 4] = [
     (4, "10.0.0.4:8080"),
 ];
 
+/// With so much room that every connection finds a place.
 fn with_four_backends() -> Testbed {
-    let mut testbed = Testbed::new();
+    let mut testbed = Testbed::with_capacity(10_000);
     testbed.add_service(WEB, LISTEN, &FOUR);
     testbed
 }

@@ -1,5 +1,7 @@
 //! A connection table that is full, or under attack.
 
+use std::net::SocketAddr;
+
 use lb_common::reason::Reason;
 use lb_tests::packets::{
     LISTEN, LISTEN6, SERVER, SERVER6, Testbed, WEB, WEB6, address, client, client6,
@@ -20,7 +22,7 @@ struct Family {
     servers: [&'static str; 2],
     /// Of the backends at `servers`.
     indices: [u16; 2],
-    client: fn(u32) -> std::net::SocketAddr,
+    client: fn(u32) -> SocketAddr,
 }
 
 const FAMILIES: [Family; 2] = [
@@ -52,6 +54,22 @@ fn small_tables() -> Testbed {
     testbed
 }
 
+/// Makes connections until this many have a record; their clients. Hashing leaves some without one
+/// before all records are taken.
+fn establish(testbed: &mut Testbed, family: &Family, wanted: usize) -> Vec<SocketAddr> {
+    let mut tracked = Vec::new();
+    for n in 0..2_000 {
+        let client = (family.client)(n);
+        if testbed.connect_if_tracked(client, address(family.listen)) {
+            tracked.push(client);
+        }
+        if tracked.len() == wanted {
+            return tracked;
+        }
+    }
+    panic!("only {} of {wanted} records are used", tracked.len());
+}
+
 /// S-CT-1: a SYN flood removes no established connection, not even from a table that it fills.
 #[test]
 fn a_syn_flood_removes_no_established_connection() {
@@ -59,16 +77,13 @@ fn a_syn_flood_removes_no_established_connection() {
     for family in &FAMILIES {
         let listen = address(family.listen);
         let [first, second] = family.servers.map(address);
-        for n in 0..40 {
-            assert_eq!(testbed.connect((family.client)(n), listen), first);
-        }
+        let tracked = establish(&mut testbed, family, 40);
         testbed.share(family.service, &family.indices[1..]);
         for n in 0..5_000 {
             let backend = testbed.request((family.client)(100_000 + n), listen, SYN);
             assert_eq!(backend, second);
         }
-        for n in 0..40 {
-            let client = (family.client)(n);
+        for client in tracked {
             assert_eq!(testbed.state(family.service, client), Some("ESTABLISHED"));
             assert_eq!(testbed.request(client, listen, PSH | ACK), first);
             assert_eq!(testbed.reply(first, client, ACK), listen);
@@ -82,9 +97,7 @@ fn a_syn_flood_removes_no_established_connection() {
 fn a_flood_of_forged_segments_removes_no_established_connection() {
     let mut testbed = small_tables();
     let listen = address(LISTEN);
-    let owners: Vec<_> = (0..40)
-        .map(|n| testbed.connect(client(n), listen))
-        .collect();
+    let tracked = establish(&mut testbed, &FAMILIES[0], 40);
     for n in 0..1_000 {
         let forged = client(100_000 + n);
         for flags in [SYN, ACK, PSH | ACK, ACK] {
@@ -92,8 +105,8 @@ fn a_flood_of_forged_segments_removes_no_established_connection() {
         }
     }
     testbed.share(WEB, &[3]);
-    for (n, owner) in (0..).zip(owners) {
-        assert_eq!(testbed.request(client(n), listen, ACK), owner);
+    for client in tracked {
+        assert_eq!(testbed.request(client, listen, ACK), address(SERVER));
     }
     assert_eq!(testbed.totals().established, 40);
 }
@@ -106,21 +119,7 @@ fn a_full_table_evicts_nobody() {
     for family in &FAMILIES {
         let listen = address(family.listen);
         let [first, second] = family.servers.map(address);
-        let mut tracked = Vec::new();
-        for n in 0.. {
-            let client = (family.client)(n);
-            if testbed.connect_if_tracked(client, listen) {
-                tracked.push(client);
-            }
-            if tracked.len() == RECORDS {
-                break;
-            }
-            assert!(
-                n < 2_000,
-                "only {} of {RECORDS} records are used",
-                tracked.len()
-            );
-        }
+        let tracked = establish(&mut testbed, family, RECORDS);
         let before = testbed.reason(family.service, Reason::Untracked);
         for n in 0..100 {
             let client = (family.client)(200_000 + n);
