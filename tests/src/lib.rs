@@ -1,4 +1,6 @@
-//! The namespace lab, and what end-to-end tests, the demo and the benchmarks share.
+//! The namespace lab, packets through the loaded program, and what end-to-end tests, the demo and the
+//! benchmarks share.
 
 pub mod bench;
 pub mod lab;
+pub mod packets;

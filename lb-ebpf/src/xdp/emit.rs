@@ -10,10 +10,16 @@ use super::{
     maps,
 };
 
+/// A way out for a packet of this service.
+pub(crate) struct Way {
+    pub(crate) service: u16,
+    pub(crate) hop: Hop,
+}
+
 /// Sends a frame whose packet has been rewritten.
 #[inline(always)]
-pub(crate) fn emit(frame: &Frame<'_>, hop: Hop) -> Result<u32, Stop> {
-    let drop = |reason| Stop::Drop { service: 0, reason };
+pub(crate) fn emit(frame: &Frame<'_>, Way { service, hop }: Way) -> Result<u32, Stop> {
+    let drop = |reason| Stop::Drop { service, reason };
     if hop.tag_count != frame.tag_count {
         let grow = (i32::from(hop.tag_count) - i32::from(frame.tag_count)) * TAG;
         // SAFETY: the context is valid; every pointer into the packet is read anew below.

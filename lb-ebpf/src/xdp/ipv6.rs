@@ -74,7 +74,7 @@ impl Family for Ipv6 {
             if next == TCP {
                 break;
             }
-            if !matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS) {
+            if !is_extension(next) {
                 return Parsed::Other;
             }
             let Some(extension) = walk.take::<Extension>() else {
@@ -84,7 +84,10 @@ impl Family for Ipv6 {
             if next == FRAGMENT {
                 // An "atomic" fragment is whole (RFC 6946).
                 if u16::from_be_bytes(extension.fragment) & FRAGMENT_BITS != 0 {
-                    return suspect(Reason::Fragment);
+                    return match extension.next {
+                        next if next == TCP || is_extension(next) => suspect(Reason::Fragment),
+                        _ => Parsed::Other,
+                    };
                 }
             } else {
                 more = extension.length as usize * 8;
@@ -92,6 +95,9 @@ impl Family for Ipv6 {
             }
             next = extension.next;
             extensions += size_of::<Extension>() + more;
+        }
+        if next != TCP && !is_extension(next) {
+            return Parsed::Other;
         }
         if ip.version() != 6 {
             return suspect(Reason::MalformedIp);
@@ -221,4 +227,10 @@ fn words(address: [u8; 16]) -> [u64; 2] {
 #[inline(always)]
 fn bytes([first, second]: [u64; 2]) -> [u8; 16] {
     (u128::from(first) | u128::from(second) << 64).to_ne_bytes()
+}
+
+/// An extension header that is read here: behind any other, nobody can say what follows.
+#[inline(always)]
+fn is_extension(next: u8) -> bool {
+    matches!(next, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION_OPTIONS)
 }

@@ -10,6 +10,7 @@
 //! Everything is generic over the address [`family`] and monomorphised for IPv4 and IPv6.
 
 mod clock;
+mod collision;
 mod emit;
 mod family;
 mod fib;
@@ -98,7 +99,7 @@ fn forward<F: Family>(frame: &Frame) -> Result<u32, Stop> {
             });
         }
     };
-    let hop = if let Some(service) =
+    let way = if let Some(service) =
         maps::service_at::<F>(segment.destination(), segment.tcp.destination)
     {
         request::translate(frame, &mut segment, service)?
@@ -107,5 +108,5 @@ fn forward<F: Family>(frame: &Frame) -> Result<u32, Stop> {
     } else {
         return Err(Stop::Pass);
     };
-    emit(frame, hop)
+    emit(frame, way)
 }

@@ -3,12 +3,13 @@
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::{Backend, Hop, MAX_SHARED_ENDPOINT, Service},
+    records::{Backend, MAX_SHARED_ENDPOINT, Service},
     tcp::Side,
 };
 
 use super::{
     Stop, clock,
+    emit::Way,
     family::{Family, Segment},
     fib,
     frame::Frame,
@@ -17,7 +18,7 @@ use super::{
     track::{self, Record},
 };
 
-/// Finds the connection that the packet replies to and rewrites the packet; where it is to go.
+/// Finds the connection that the packet replies to and rewrites the packet; the way that it is to go.
 ///
 /// A backend's address may stand in several services, each with a record of its own: the chain of
 /// [`Backend::next_with_same_address`] leads through them. A packet of no connection of ours (the
@@ -27,7 +28,7 @@ pub(crate) fn translate<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     first: u16,
-) -> Result<Hop, Stop> {
+) -> Result<Way, Stop> {
     let mut index = first;
     for _ in 0..MAX_SHARED_ENDPOINT {
         let Some(backend) = maps::backend(index) else {
@@ -55,7 +56,7 @@ fn follow<F: Family>(
     index: u16,
     backend: &Backend,
     record: Record,
-) -> Result<Hop, Stop> {
+) -> Result<Way, Stop> {
     let drop = |reason| Stop::Drop {
         service: backend.service,
         reason,
@@ -75,7 +76,10 @@ fn follow<F: Family>(
     renew(service, segment, record, clock::now());
     maps::count_packet(index, Direction::Out, segment.length(), 0);
     rewrite::reply(segment, service, backend);
-    Ok(hop)
+    Ok(Way {
+        service: backend.service,
+        hop,
+    })
 }
 
 #[inline(always)]
@@ -88,28 +92,16 @@ fn renew<F: Family>(service: &Service, segment: &Segment<'_, F>, record: Record,
 }
 
 /// A reply without a record: while connections have recently found no place in the table, it may
-/// belong to one of them. It does if the client's slot is this backend's and the client is
-/// somewhere else than on this host.
+/// belong to one of them. It does if the client is somewhere else than on this host and its slot
+/// is this backend's.
 #[inline(always)]
 fn untracked<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
-    index: u16,
-) -> Result<Hop, Stop> {
-    let backend = maps::backend(index).ok_or(Stop::Pass)?;
-    let service = maps::service(backend.service).ok_or(Stop::Pass)?;
-    if service.untracked_until == 0 || Tick::new(service.untracked_until).is_before(clock::now()) {
-        return Err(Stop::Pass);
-    }
-    let key = F::key(
-        segment.destination(),
-        segment.tcp.destination,
-        backend.service,
-    );
-    let owner = select::select::<F>(backend.service, service, key);
-    if !matches!(owner, Ok((owner, _)) if owner == index) || segment.check(frame).is_err() {
-        return Err(Stop::Pass);
-    }
+    first: u16,
+) -> Result<Way, Stop> {
+    let (index, backend, service) = owner::<F>(segment, first).ok_or(Stop::Pass)?;
+    segment.check(frame).map_err(|_| Stop::Pass)?;
     let hop = fib::lookup::<F>(
         frame,
         segment,
@@ -120,5 +112,37 @@ fn untracked<F: Family>(
     maps::count_reason(backend.service, Reason::UntrackedReply);
     maps::count_packet(index, Direction::Out, segment.length(), 0);
     rewrite::reply(segment, service, backend);
-    Ok(hop)
+    Ok(Way {
+        service: backend.service,
+        hop,
+    })
+}
+
+/// The first backend with this address and port, from `first` on, whose slot the client falls on
+/// in a service that has untracked connections.
+#[inline(always)]
+fn owner<F: Family>(
+    segment: &Segment<'_, F>,
+    first: u16,
+) -> Option<(u16, &'static Backend, &'static Service)> {
+    let now = clock::now();
+    let mut index = first;
+    for _ in 0..MAX_SHARED_ENDPOINT {
+        let backend = maps::backend(index)?;
+        let service = maps::service(backend.service)?;
+        let until = service.untracked_until;
+        if until != 0 && !Tick::new(until).is_before(now) {
+            let key = F::key(
+                segment.destination(),
+                segment.tcp.destination,
+                backend.service,
+            );
+            let owner = select::select::<F>(backend.service, service, key);
+            if matches!(owner, Ok((owner, _)) if owner == index) {
+                return Some((index, backend, service));
+            }
+        }
+        index = backend.next_with_same_address;
+    }
+    None
 }

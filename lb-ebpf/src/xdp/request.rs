@@ -1,14 +1,15 @@
 //! Packets from clients to a service.
 
 use lb_common::{
-    flow::FlowValue,
+    flow::{FlowValue, Tick},
     reason::Reason,
-    records::{Backend, Hop, Service},
+    records::{Backend, Service},
     tcp::{Side, State},
 };
 
 use super::{
-    Stop, clock,
+    Stop, clock, collision,
+    emit::Way,
     family::{Family, Segment},
     fib,
     frame::Frame,
@@ -25,13 +26,13 @@ struct Chosen {
     connections: u64,
 }
 
-/// Finds or picks the packet's backend and rewrites the packet; where it is to go.
+/// Finds or picks the packet's backend and rewrites the packet; the way that it is to go.
 #[inline(always)]
 pub(crate) fn translate<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     id: u16,
-) -> Result<Hop, Stop> {
+) -> Result<Way, Stop> {
     let drop = |reason| Stop::Drop {
         service: id,
         reason,
@@ -39,9 +40,12 @@ pub(crate) fn translate<F: Family>(
     segment.check(frame).map_err(drop)?;
     let service = maps::service(id).ok_or(Stop::Pass)?;
     let key = F::key(segment.source(), segment.tcp.source, id);
+    let now = clock::now();
     let chosen = match track::find::<F>(key) {
-        Some(record) => follow::<F>(frame, segment, id, service, key, record),
-        None => open::<F>(frame, segment, id, service, key),
+        Some(record) if !begins_anew::<F>(segment, record.value, now) => {
+            follow::<F>(frame, segment, service, record, now)
+        }
+        record => open::<F>(frame, segment, id, service, key, record, now),
     }
     .map_err(drop)?;
     let hop = match chosen.backend.hop {
@@ -61,7 +65,7 @@ pub(crate) fn translate<F: Family>(
         chosen.connections,
     );
     rewrite::request(segment, chosen.backend);
-    Ok(hop)
+    Ok(Way { service: id, hop })
 }
 
 /// A packet of a connection that has a record.
@@ -69,31 +73,13 @@ pub(crate) fn translate<F: Family>(
 fn follow<F: Family>(
     frame: &Frame<'_>,
     segment: &Segment<'_, F>,
-    id: u16,
     service: &Service,
-    key: F::Key,
     record: Record,
+    now: Tick,
 ) -> Result<Chosen, Reason> {
-    let now = clock::now();
-    let state = record.value.state();
     let index = record.value.backend();
-    let backend = maps::backend(index);
-    if segment.flags().opens() && begins_anew(record.value, backend, now) {
-        let (index, backend) = select::select::<F>(id, service, key)?;
-        let new = FlowValue::new(
-            index,
-            last_hop::learn(frame),
-            State::SYN_SENT,
-            track::expiry(service, State::SYN_SENT, now),
-        );
-        record.update(new.in_generation_of(record.value));
-        return Ok(Chosen {
-            index,
-            backend,
-            connections: 1,
-        });
-    }
-    let next = state.after(Side::Client, segment.flags());
+    let backend = maps::backend(index).ok_or(Reason::NoBackend)?;
+    let next = record.value.state().after(Side::Client, segment.flags());
     let mut value = record
         .value
         .renewed(next, track::expiry(service, next, now));
@@ -103,22 +89,28 @@ fn follow<F: Family>(
     }
     Ok(Chosen {
         index,
-        backend: backend.ok_or(Reason::NoBackend)?,
+        backend,
         connections: 0,
     })
 }
 
-/// Whether a SYN that finds this record begins a new connection (S-NAT-7).
+/// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
 #[inline(always)]
-fn begins_anew(value: FlowValue, backend: Option<&Backend>, now: lb_common::flow::Tick) -> bool {
+fn begins_anew<F: Family>(segment: &Segment<'_, F>, value: FlowValue, now: Tick) -> bool {
+    if !segment.flags().opens() {
+        return false;
+    }
     let state = value.state();
+    if state.reopens() || value.is_expired(now) {
+        return true;
+    }
     // A retransmitted SYN leaves a backend that went down while the handshake was under way.
-    let abandoned =
-        state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0);
-    state.reopens() || value.is_expired(now) || abandoned
+    let backend = maps::backend(value.backend());
+    state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0)
 }
 
-/// A packet that has no record: of a new connection, or of one whose record was lost (S-CT-5).
+/// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
+/// one that begins a new connection in place of its record's.
 #[inline(always)]
 fn open<F: Family>(
     frame: &Frame<'_>,
@@ -126,12 +118,15 @@ fn open<F: Family>(
     id: u16,
     service: &Service,
     key: F::Key,
+    record: Option<Record>,
+    now: Tick,
 ) -> Result<Chosen, Reason> {
     let flags = segment.flags();
     if flags.syn() && flags.ack() {
         return Err(Reason::UnexpectedSynAck);
     }
     let (index, backend) = select::select::<F>(id, service, key)?;
+    collision::clear::<F>(segment, index, backend, now)?;
     let chosen = Chosen {
         index,
         backend,
@@ -141,16 +136,19 @@ fn open<F: Family>(
     if flags.rst() {
         return Ok(chosen);
     }
-    let now = clock::now();
     let value = FlowValue::new(
         index,
         last_hop::learn(frame),
         State::SYN_SENT,
         track::expiry(service, State::SYN_SENT, now),
     );
-    if !track::insert::<F>(key, value, now) {
-        maps::count_reason(id, Reason::Untracked);
-        maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
+    match record {
+        Some(record) => record.update(value.in_generation_of(record.value)),
+        None if track::insert::<F>(key, value, now) => {}
+        None => {
+            maps::count_reason(id, Reason::Untracked);
+            maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
+        }
     }
     Ok(chosen)
 }

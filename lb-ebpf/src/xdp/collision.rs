@@ -1,0 +1,59 @@
+//! Services that share a backend's address and port.
+//!
+//! A backend tells connections apart by the client's address and port alone. If one port of a
+//! client is in use with it through one service, a connection from that port through another
+//! service would be the same connection to it, and its replies could not be told apart here
+//! (S-NAT-8).
+
+use lb_common::{
+    flow::Tick,
+    reason::Reason,
+    records::{Backend, MAX_SHARED_ENDPOINT},
+    tcp::State,
+};
+
+use super::{
+    family::{Family, Segment},
+    maps,
+    track::{self, Record},
+};
+
+/// Makes sure that the sender has no connection with this backend through another service: one
+/// that is over is forgotten, one that lives keeps its port.
+#[inline(always)]
+pub(crate) fn clear<F: Family>(
+    segment: &Segment<'_, F>,
+    index: u16,
+    backend: &Backend,
+    now: Tick,
+) -> Result<(), Reason> {
+    let Some(rival) = rival::<F>(segment, index, backend) else {
+        return Ok(());
+    };
+    let value = rival.value;
+    if !value.state().reopens() && !value.is_expired(now) {
+        return Err(Reason::TupleCollision);
+    }
+    rival.update(value.with_state(State::FREE));
+    Ok(())
+}
+
+/// The record of the sender's connection with this backend through another service. There is one
+/// at most, because it had to be cleared of others itself.
+#[inline(always)]
+fn rival<F: Family>(segment: &Segment<'_, F>, index: u16, backend: &Backend) -> Option<Record> {
+    let mut other = maps::backend_at::<F>(F::address(&backend.address), backend.port)?;
+    for _ in 0..MAX_SHARED_ENDPOINT {
+        let sharer = maps::backend(other)?;
+        if other != index {
+            let key = F::key(segment.source(), segment.tcp.source, sharer.service);
+            if let Some(record) = track::find::<F>(key)
+                && record.value.backend() == other
+            {
+                return Some(record);
+            }
+        }
+        other = sharer.next_with_same_address;
+    }
+    None
+}

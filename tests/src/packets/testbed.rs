@@ -1,0 +1,378 @@
+//! The loaded program, with services and backends, and frames run through it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    path::PathBuf,
+    process,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use aya::{
+    maps::{Array, Map, MapData},
+    programs::{TestRun as _, TestRunOptions},
+};
+use lb_common::{reason::Reason, records::LAYOUT_VERSION};
+use lb_userspace::{
+    config::InterfaceSettings,
+    dataplane::{
+        BackendCounters, Connection, ConnectionTotals, DataPlane, KernelReader, KernelWriter,
+        MapWrite, Reader as _, Settings, Writer as _,
+    },
+    model::{BackendIndex, ServiceId},
+};
+
+use super::{
+    dissect::Dissection,
+    packet::{Packet, flags},
+};
+
+/// What the program says of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Aborted,
+    Drop,
+    Pass,
+    /// Out through the interface it came in by.
+    Transmit,
+    /// Out through another.
+    Redirect,
+}
+
+/// A verdict, and the frame as the program has left it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    pub verdict: Verdict,
+    pub frame: Vec<u8>,
+}
+
+/// What is to become of a frame.
+#[derive(Clone, Debug)]
+pub enum Expect {
+    /// To the host, byte for byte as it came, and counted nowhere.
+    Pass,
+    /// Dropped, and counted once for this service (`None`: for no service in particular).
+    Drop(Option<ServiceId>, Reason),
+    /// Out through the interface it came in by, as this frame.
+    Transmit(Vec<u8>),
+    /// Out through another interface, as this frame.
+    Redirect(Vec<u8>),
+}
+
+/// The data plane over pins of its own, which go when it is dropped.
+pub struct Testbed {
+    plane: DataPlane,
+    writer: KernelWriter,
+    reader: Arc<KernelReader>,
+    directory: PathBuf,
+}
+
+impl Testbed {
+    /// With room for the flows that most tests make.
+    pub fn new() -> Self {
+        Self::with_capacity(2_000)
+    }
+
+    /// With connection tables of `flows` each for IPv4 and IPv6.
+    ///
+    /// # Panics
+    ///
+    /// As everything here, when the kernel refuses.
+    pub fn with_capacity(flows: u32) -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("lb-packets-{}-{number}", process::id());
+        let directory = PathBuf::from("/sys/fs/bpf").join(name);
+        let settings = Settings {
+            bpffs: directory.clone(),
+            capacity: flows,
+            capacity_ipv6: flows,
+            log: false,
+        };
+        let mut plane = DataPlane::open(&settings)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
+        let writer = plane.take_writer().expect("nobody has taken it");
+        Self {
+            reader: plane.reader(),
+            plane,
+            writer,
+            directory,
+        }
+    }
+
+    pub fn attach(&mut self, interfaces: &[InterfaceSettings]) {
+        self.plane
+            .attach(interfaces)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
+    }
+
+    pub fn apply(&mut self, write: &MapWrite) {
+        self.writer
+            .apply(write)
+            .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
+    }
+
+    /// Runs a frame that came in through the loopback interface (index 1).
+    pub fn run(&mut self, frame: &[u8]) -> Outcome {
+        self.run_with(frame, None)
+    }
+
+    /// Runs a frame that came in through this interface, which must be up and have an XDP program.
+    pub fn run_from(&mut self, ifindex: u32, frame: &[u8]) -> Outcome {
+        let context = Context {
+            data_end: frame.len() as u32,
+            ingress_ifindex: ifindex,
+            ..Context::default()
+        };
+        self.run_with(frame, Some(context))
+    }
+
+    /// Runs a frame whose first buffer ends after `linear` bytes; the rest is in further ones.
+    pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Outcome {
+        let context = Context {
+            data_end: linear as u32,
+            ..Context::default()
+        };
+        self.run_with(frame, Some(context))
+    }
+
+    /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
+    /// stands in front of it.
+    pub fn run_without_headroom(&mut self, frame: &[u8]) -> Outcome {
+        // The kernel leaves 256 bytes, of which it keeps 40 for itself.
+        const METADATA: usize = 216;
+        let input = [&[0xff; METADATA], frame].concat();
+        let context = Context {
+            data: METADATA as u32,
+            data_end: input.len() as u32,
+            ..Context::default()
+        };
+        self.run_with(&input, Some(context))
+    }
+
+    fn run_with(&mut self, frame: &[u8], context: Option<Context>) -> Outcome {
+        let mut out = vec![0; frame.len() + 64];
+        let context = context.map(Context::bytes);
+        let mut options = TestRunOptions::new();
+        options.data_in = Some(frame);
+        options.data_out = Some(&mut out);
+        options.ctx_in = context.as_ref().map(<[u8; 24]>::as_slice);
+        let program = self.plane.program().expect("it is loaded");
+        let result = program
+            .test_run(options)
+            .unwrap_or_else(|error| panic!("{} bytes: {error}: {error:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        let verdict = match result.return_value {
+            1 => Verdict::Drop,
+            2 => Verdict::Pass,
+            3 => Verdict::Transmit,
+            4 => Verdict::Redirect,
+            _ => Verdict::Aborted,
+        };
+        Outcome {
+            verdict,
+            frame: out,
+        }
+    }
+
+    /// Runs a packet that is to be sent on; how it looks then.
+    #[track_caller]
+    pub fn forward(&mut self, packet: &Packet) -> Dissection {
+        let outcome = self.run(&packet.build());
+        assert_eq!(outcome.verdict, Verdict::Transmit, "{packet:?}");
+        let dissection = Dissection::of(&outcome.frame).expect("TCP in, TCP out");
+        assert!(dissection.ip_checksum_verifies, "{dissection:?}");
+        assert!(dissection.tcp_checksum_verifies, "{dissection:?}");
+        dissection
+    }
+
+    /// Sends one segment from a client; the backend that gets it.
+    #[track_caller]
+    pub fn request(&mut self, client: SocketAddr, listen: SocketAddr, flags: u8) -> SocketAddr {
+        self.forward(&Packet::new(client, listen).flags(flags))
+            .destination
+    }
+
+    /// Sends one segment from a backend; whom the client takes it to be from.
+    #[track_caller]
+    pub fn reply(&mut self, backend: SocketAddr, client: SocketAddr, flags: u8) -> SocketAddr {
+        self.forward(&Packet::new(backend, client).flags(flags))
+            .source
+    }
+
+    /// Opens a connection; the backend that has it.
+    #[track_caller]
+    pub fn connect(&mut self, client: SocketAddr, listen: SocketAddr) -> SocketAddr {
+        let backend = self.request(client, listen, flags::SYN);
+        assert_eq!(self.reply(backend, client, flags::SYN_ACK), listen);
+        assert_eq!(self.request(client, listen, flags::ACK), backend);
+        backend
+    }
+
+    /// Opens a connection if its SYN finds a place in the connection table; whether it does. There
+    /// must be no route to the client: a reply is then translated only by a record.
+    #[track_caller]
+    pub fn connect_if_tracked(&mut self, client: SocketAddr, listen: SocketAddr) -> bool {
+        let backend = self.request(client, listen, flags::SYN);
+        let reply = Packet::new(backend, client).flags(flags::SYN_ACK).build();
+        match self.run(&reply).verdict {
+            Verdict::Transmit => {
+                assert_eq!(self.request(client, listen, flags::ACK), backend);
+                true
+            }
+            verdict => {
+                assert_eq!(verdict, Verdict::Pass);
+                false
+            }
+        }
+    }
+
+    /// Runs a frame and holds verdict, bytes and reason counters against what is expected.
+    #[track_caller]
+    pub fn check(&mut self, description: &str, frame: &[u8], expect: &Expect) {
+        let before = self.reasons();
+        let outcome = self.run(frame);
+        self.compare(description, frame, expect, &before, outcome);
+    }
+
+    /// [`Testbed::check`] of an outcome; `before` are the counters before it.
+    #[track_caller]
+    pub fn compare(
+        &self,
+        description: &str,
+        frame: &[u8],
+        expect: &Expect,
+        before: &Reasons,
+        outcome: Outcome,
+    ) {
+        let (verdict, bytes) = match expect {
+            Expect::Pass => (Verdict::Pass, Some(frame)),
+            Expect::Drop(..) => (Verdict::Drop, None),
+            Expect::Transmit(bytes) => (Verdict::Transmit, Some(bytes.as_slice())),
+            Expect::Redirect(bytes) => (Verdict::Redirect, Some(bytes.as_slice())),
+        };
+        let mut counted = before.clone();
+        if let Expect::Drop(service, reason) = expect {
+            *counted.entry((*service, reason.name())).or_default() += 1;
+        }
+        let reasons = self.reasons();
+        let news: Vec<_> = reasons
+            .iter()
+            .filter(|(key, count)| before.get(key) != Some(count))
+            .collect();
+        assert_eq!(outcome.verdict, verdict, "{description}; counted {news:?}");
+        if let Some(bytes) = bytes {
+            assert!(
+                outcome.frame == bytes,
+                "{description}:\n     got {:02x?}\nexpected {bytes:02x?}\n{:?}\n{:?}",
+                outcome.frame,
+                Dissection::of(&outcome.frame),
+                Dissection::of(bytes),
+            );
+        }
+        assert_eq!(reasons, counted, "{description}: reason counters");
+    }
+
+    /// Every reason counted so far, of the first few services and of none.
+    pub fn reasons(&self) -> Reasons {
+        let services = (1..=4).map(|id| Some(ServiceId(id)));
+        let mut reasons = BTreeMap::new();
+        for service in services.chain([None]) {
+            let counts = self.reader.reasons(service).expect("the counters are read");
+            for count in counts {
+                reasons.insert((service, count.reason), count.packets);
+            }
+        }
+        reasons
+    }
+
+    pub fn reader(&self) -> &KernelReader {
+        &self.reader
+    }
+
+    pub fn reason(&self, service: ServiceId, reason: Reason) -> u64 {
+        let key = (Some(service), reason.name());
+        self.reasons().get(&key).copied().unwrap_or(0)
+    }
+
+    pub fn backend_counters(&self, backend: BackendIndex) -> BackendCounters {
+        self.reader
+            .backend_counters(backend)
+            .expect("the counters are read")
+    }
+
+    pub fn connections(&self) -> Vec<Connection> {
+        let mut connections = Vec::new();
+        self.reader.connections(&mut |connection| {
+            connections.push(connection);
+            true
+        });
+        connections
+    }
+
+    /// The state of a client's connection with a service, if there is one.
+    pub fn state(&self, service: ServiceId, client: SocketAddr) -> Option<&'static str> {
+        let wanted = |c: &Connection| c.service == service && c.client == client;
+        let found = self.connections().into_iter().find(wanted);
+        found.map(|connection| connection.state)
+    }
+
+    /// Empties the IPv4 connection table, as if this balancer had taken over from another.
+    pub fn forget_connections(&mut self) {
+        let path = self
+            .directory
+            .join(format!("v{LAYOUT_VERSION}/maps/FLOWS4"));
+        let data = MapData::from_pin(&path).expect("the table is pinned");
+        let map = Map::from_map_data(data).expect("aya knows the map's type");
+        let mut table: Array<_, [u64; 8]> = map.try_into().expect("it is an array of lines");
+        for bucket in 0..table.len() {
+            table.set(bucket, [0; 8], 0).expect("a bucket is written");
+        }
+    }
+
+    pub fn totals(&self) -> ConnectionTotals {
+        self.reader.connection_totals()
+    }
+}
+
+/// Packets by service and reason.
+pub type Reasons = BTreeMap<(Option<ServiceId>, &'static str), u64>;
+
+impl Default for Testbed {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Testbed {
+    fn drop(&mut self) {
+        let removed = fs::remove_dir_all(&self.directory);
+        if let (Err(error), false) = (removed, std::thread::panicking()) {
+            panic!("{} stays behind: {error}", self.directory.display());
+        }
+    }
+}
+
+/// `struct xdp_md` (`include/uapi/linux/bpf.h`): what the program is told about the frame.
+/// `data` and `data_end` are offsets in the input; what is before `data` is metadata.
+#[derive(Clone, Copy, Default)]
+struct Context {
+    data: u32,
+    data_end: u32,
+    ingress_ifindex: u32,
+}
+
+impl Context {
+    fn bytes(self) -> [u8; 24] {
+        let words = [self.data, self.data_end, 0, self.ingress_ifindex, 0, 0];
+        let mut bytes = [0; 24];
+        for (place, word) in bytes.chunks_exact_mut(4).zip(words) {
+            place.copy_from_slice(&word.to_ne_bytes());
+        }
+        bytes
+    }
+}
