@@ -2,8 +2,8 @@
 //!
 //! A flow has two candidate buckets of four records each, chosen by a keyed hash of its key: the
 //! client's address and port and the service's id. The service stands for the virtual address and
-//! port, so the key holds the whole tuple (S-NAT-8). The first bucket is used while it has room,
-//! so that most packets touch one line.
+//! port, so the key holds the whole tuple (S-NAT-8). The first bucket is preferred, so that most
+//! packets touch one line ([`insert`]).
 //!
 //! # Who may write what
 //!

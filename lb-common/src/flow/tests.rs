@@ -74,19 +74,22 @@ fn expired_records_give_way_and_living_ones_do_not() {
 }
 
 #[test]
-fn the_first_bucket_is_used_while_it_has_room() {
+fn the_first_bucket_is_preferred_then_the_emptier() {
     let (first, second) = (bucket(), bucket());
-    for n in 0..6 {
-        assert!(insert(
-            &first,
-            &second,
-            key(n),
-            value(State::ESTABLISHED, 100),
-            Tick::new(0)
-        ));
-        assert_eq!(first.find(key(n)).is_some(), n < 4);
-        assert_eq!(second.find(key(n)).is_some(), n >= 4);
+    let in_first = [true, true, false, false, true, false, true, false];
+    for (n, expected) in (0..).zip(in_first) {
+        let value = value(State::ESTABLISHED, 100);
+        assert!(insert(&first, &second, key(n), value, Tick::new(0)));
+        assert_eq!(first.find(key(n)).is_some(), expected, "flow {n}");
+        assert_eq!(second.find(key(n)).is_none(), expected, "flow {n}");
     }
+    assert!(!insert(
+        &first,
+        &second,
+        key(8),
+        value(State::ESTABLISHED, 100),
+        Tick::new(0)
+    ));
 }
 
 /// S-CT-1, S-CT-2: full buckets give up their oldest half-open record, never an established one.
@@ -198,16 +201,14 @@ proptest! {
     }
 }
 
-/// How full a table of two candidate buckets gets before flows find no place: see the README's
-/// "limits". Displacing nothing, one flow in 25 is turned away at a load of 75 %.
+/// How full a table gets before flows find no place, which decides how many records the daemon
+/// makes for a flow of `[conntrack] capacity`.
 #[test]
-fn two_candidates_fill_a_table_to_half_before_one_flow_in_200_is_turned_away() {
-    let buckets = 1 << 12;
-    let table: Vec<_> = (0..buckets)
-        .map(|_| Bucket4::empty(|| AtomicU64::new(0)))
-        .collect();
+fn one_flow_in_a_thousand_finds_no_place_where_three_in_five_records_are_taken() {
+    let buckets = 1 << 13;
+    let table: Vec<_> = (0..buckets).map(|_| bucket()).collect();
     let secret = HashKey { k0: 1, k1: 2 };
-    let flows = buckets * RECORDS as u32 / 2;
+    let flows = buckets * RECORDS as u32 * 3 / 5;
     let turned_away = (0..flows)
         .filter(|n| {
             let key = FlowKey4::new(n.to_be_bytes(), [0, 80], 1);
@@ -222,7 +223,7 @@ fn two_candidates_fill_a_table_to_half_before_one_flow_in_200_is_turned_away() {
         })
         .count();
     assert!(
-        turned_away < flows as usize / 200,
+        turned_away <= flows as usize / 1000,
         "{turned_away} of {flows}"
     );
 }

@@ -83,6 +83,9 @@ const IPV6: u16 = 0x86dd_u16.to_be();
 const DOT1Q: u16 = 0x8100_u16.to_be();
 const DOT1AD: u16 = 0x88a8_u16.to_be();
 
+/// Bit of a MAC address's first byte: multicast or broadcast.
+const GROUP: u8 = 1;
+
 /// Tags that are read; a frame with more is not IP to us.
 pub(crate) const MAX_TAGS: usize = 2;
 
@@ -92,7 +95,8 @@ fn is_tag(ether_type: u16) -> bool {
 }
 
 impl<'p> Frame<'p> {
-    /// Reads the Ethernet header and at most two tags (S-FWD-6).
+    /// Reads the Ethernet header and at most two tags (S-FWD-6). A frame to a group of hosts is none
+    /// of ours (RFC 1812 §5.3.4).
     #[inline(always)]
     pub(crate) fn parse(ctx: &'p XdpContext) -> Option<Self> {
         let mut cursor = Cursor {
@@ -101,6 +105,9 @@ impl<'p> Frame<'p> {
             packet: PhantomData,
         };
         let ethernet = cursor.take::<EthHdr>()?;
+        if ethernet.dst_addr[0] & GROUP != 0 {
+            return None;
+        }
         let noise = ethernet.src_addr[0];
         let mut ether_type = ethernet.ether_type;
         let mut tags = 0;

@@ -22,6 +22,16 @@ use super::{
 };
 use crate::model::{BackendIndex, ServiceId};
 
+/// Share of the records that living flows fill when there are as many as were asked for: one flow
+/// in a thousand then finds no place ([`lb_common::flow::insert`]).
+const LOAD: f64 = 0.6;
+
+/// Buckets of a table for this many flows.
+pub(super) fn buckets_for(capacity: u32) -> u32 {
+    let buckets = f64::from(capacity) / LOAD / RECORDS as f64;
+    (buckets.ceil() as u32).max(1)
+}
+
 /// Shared between the reader's users.
 pub(super) type Tables = Arc<FlowTables>;
 
@@ -110,7 +120,7 @@ impl FlowTables {
     pub(super) fn sweep(&self) -> ConnectionTotals {
         let now = now();
         let mut totals = ConnectionTotals {
-            capacity: self.v4.records() + self.v6.records(),
+            capacity: ((self.v4.records() + self.v6.records()) as f64 * LOAD) as u64,
             ..ConnectionTotals::default()
         };
         self.v4.sweep(now, &mut totals);

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     DataPlaneError,
-    flows::{FlowTables, Tables},
+    flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
     pins::{self, Detached, FLOWS4, FLOWS6, Pins},
     reader::KernelReader,
@@ -23,10 +23,6 @@ use crate::config::InterfaceSettings;
 
 /// The XDP program, built by this crate's build script; empty if that was told to skip it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
-
-/// Share of the records that living flows may fill before some find no place (see
-/// `lb_common::flow`): more records than flows are made.
-const LOAD: f64 = 0.8;
 
 /// Levels of [`aya_log::LEVEL`]: error is 1, trace is 5. What is off is not even loaded.
 const LOG_OFF: u8 = 0;
@@ -259,11 +255,6 @@ impl Keys {
 fn random(bytes: &mut [u8; 32]) -> std::io::Result<()> {
     use std::io::Read as _;
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
-}
-
-fn buckets_for(capacity: u32) -> u32 {
-    let buckets = f64::from(capacity) / LOAD / RECORDS as f64;
-    (buckets.ceil() as u32).max(1)
 }
 
 /// `lb` declares multi-buffer support, which kernels before 5.18 do not have.

@@ -9,9 +9,9 @@ use lb_tests::packets::{
 };
 use lb_userspace::model::ServiceId;
 
-/// Tables for 64 flows each: 20 buckets of 4 records.
+/// Tables for 64 flows each: 27 buckets of 4 records.
 const FLOWS: u32 = 64;
-const RECORDS: usize = 80;
+const RECORDS: usize = 108;
 const OTHER_SERVER: &str = "10.0.0.9:8080";
 const OTHER_SERVER6: &str = "[fd00::9]:8080";
 
@@ -145,8 +145,8 @@ fn a_full_table_evicts_nobody() {
     assert_eq!(totals.established, totals.used);
 }
 
-/// A table that is offered as many flows as it was made for finds a place for most: two buckets of
-/// four records, of which the first is filled first, leave about one in twenty without.
+/// A table that is offered as many flows as it was made for finds a place for all but one in a
+/// thousand or so.
 #[test]
 fn most_of_the_promised_flows_find_a_place() {
     const PROMISED: u64 = 4_000;
@@ -158,5 +158,5 @@ fn most_of_the_promised_flows_find_a_place() {
     let established = testbed.totals().established;
     let untracked = testbed.reason(WEB, Reason::Untracked);
     assert_eq!(established + untracked, PROMISED);
-    assert!(established >= PROMISED * 93 / 100, "{established}");
+    assert!(established >= PROMISED * 99 / 100, "{established}");
 }
