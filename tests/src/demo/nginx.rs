@@ -86,8 +86,8 @@ user root;
 pid nginx.pid;
 error_log stderr;
 worker_processes 1;
-worker_rlimit_nofile 65536;
-events {{ worker_connections 32768; }}
+worker_rlimit_nofile 16384;
+events {{ worker_connections 8192; }}
 http {{
     access_log off;
     client_body_temp_path body;

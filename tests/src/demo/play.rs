@@ -1,17 +1,16 @@
 use super::stage::{SERVICE, Stage};
-use crate::lab::Host;
 
 /// Says how to play with what is running.
 pub(super) fn invite(stage: &Stage) {
-    let inside = |host: &Host| format!("nsenter --net=/run/netns/{}", host.netns().name());
-    let (client, balancer) = (inside(stage.client()), inside(stage.lab.lb()));
-    let victim = &stage.lab.backends()[3];
     let lbd = &stage.lbd;
     println!(
         r#"
-Everything goes on running. From another terminal, as root:
+Everything goes on running. From another shell, as root (bash, say):
 
-  CLIENT="{client}"
+  LAB={lab}
+  CLIENT="nsenter --net=/run/netns/$LAB-client-1"
+  BACKEND="nsenter --net=/run/netns/$LAB-backend-4"
+  BALANCER="nsenter --net=/run/netns/$LAB-lb"
   LBCTL="{lbctl} --socket {socket}"
 
   # a request, over IPv4 and over IPv6; load, for ten seconds
@@ -29,25 +28,24 @@ Everything goes on running. From another terminal, as root:
   $LBCTL stats
 
   # a server dies, is found down, and comes back
-  kill -9 $(ip netns pids {victim_netns})
-  {victim_inside} {nginx} &
+  kill -9 $(ip netns pids $LAB-backend-4)
+  $BACKEND {nginx} &
 
   # the daemon dies, nobody notices, and it comes back
   kill -9 {pid}
-  {balancer} {lbd} --config {config} &
+  $BALANCER {program} --config {config} &
 
 Ctrl-C here ends all of it and removes it."#,
+        lab = stage.lab.name(),
         lbctl = stage.binaries.lbctl().display(),
         socket = lbd.socket().display(),
         vip = stage.vip(),
         vip6 = stage.vip6(),
-        victim_netns = victim.netns().name(),
-        victim_inside = inside(victim),
         nginx = stage.backends[3].command_line(),
         pid = lbd
             .id()
             .map_or_else(|| "PID".to_owned(), |id| id.to_string()),
-        lbd = stage.binaries.lbd().display(),
+        program = stage.binaries.lbd().display(),
         config = lbd.config_path().display(),
     );
 }

@@ -108,6 +108,14 @@ impl Stage {
         Backend::list(&self.lbd, SERVICE)
     }
 
+    /// Changes a weight through `lbctl`; returns the command and what it said.
+    pub(super) fn set_weight(&self, backend: &str, weight: u64) -> Result<String> {
+        let weight = weight.to_string();
+        let arguments = ["backend", "set", SERVICE, backend, "--weight", &weight];
+        let said = self.lbd.lbctl_text(&arguments)?;
+        Ok(format!("$ lbctl {}\n{said}", arguments.join(" ")))
+    }
+
     /// Checksum of the slot table in use.
     pub(super) fn checksum(&self) -> Result<String> {
         Ok(Service::find(&self.lbd, SERVICE)?.table.checksum)

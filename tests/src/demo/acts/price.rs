@@ -10,7 +10,7 @@ use crate::demo::{
     cpu::Busy,
     haproxy::Haproxy,
     report::Report,
-    stage::Stage,
+    stage::{Stage, WEIGHTS},
     table::{Table, count},
     wrk::{Load, Reuse},
 };
@@ -39,6 +39,8 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
         Path::new("HAProxy", "HAProxy, TCP mode"),
         Path::new("lb", "lb"),
     ];
+    // HAProxy's servers have equal weights, and wrk's threads equal shares.
+    set_weights(stage, [1; 4])?;
     for round in 1..=ROUNDS {
         let [direct, haproxy, balanced] = &mut paths;
         // Alone on the wire: the others do not pay for a program that they do not need.
@@ -53,6 +55,7 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
         balanced.measure(stage, report, &[stage.vip()])?;
         report.end_line();
     }
+    set_weights(stage, WEIGHTS)?;
 
     let [direct, haproxy, balanced] = &paths;
     for (title, pick) in KINDS {
@@ -73,8 +76,8 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
     }
     report.paragraph(
         "  CPU is the busy time of the whole machine, clients and servers included, by the number of\n  \
-         requests. BEYOND DIRECT is what a way adds to that; below zero it saves some of what the\n  \
-         kernel spends on routing."
+         requests; BEYOND DIRECT is what a way adds to that. All backends have the same weight. The\n  \
+         program of lb is on the interfaces only while lb is measured.",
     );
     for (title, pick) in KINDS {
         let (ours, theirs) = (pick(balanced), pick(haproxy));
@@ -97,6 +100,13 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
         format!("{failed} failed"),
         failed == 0,
     );
+    Ok(())
+}
+
+fn set_weights(stage: &Stage, weights: [u64; 4]) -> Result<()> {
+    for (host, weight) in stage.lab.backends().iter().zip(weights) {
+        stage.set_weight(host.name(), weight)?;
+    }
     Ok(())
 }
 

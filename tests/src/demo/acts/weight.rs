@@ -5,9 +5,10 @@ use anyhow::Result;
 use super::{CONNECTIONS, exact_share, failed, slots_before_and_after};
 use crate::demo::{
     report::Report,
-    stage::{SERVICE, Stage, WEIGHTS},
+    stage::{Stage, WEIGHTS},
 };
 
+const BACKEND: &str = "backend-1";
 const NEW_WEIGHT: u64 = 4;
 
 /// A weight is changed, and changed back, under load.
@@ -17,7 +18,7 @@ pub(in crate::demo) fn weight(stage: &Stage, report: &mut Report) -> Result<()> 
     let load = stage.load(CONNECTIONS, 2)?;
     thread::sleep(Duration::from_millis(700));
     let before = stage.backend_list()?;
-    set_weight(stage, report, NEW_WEIGHT)?;
+    report.paragraph(stage.set_weight(BACKEND, NEW_WEIGHT)?);
     let after = stage.backend_list()?;
     let outcome = load.finish()?;
     report.paragraph(slots_before_and_after(&before, &after));
@@ -37,13 +38,6 @@ pub(in crate::demo) fn weight(stage: &Stage, report: &mut Report) -> Result<()> 
         failed(&outcome),
         outcome.errors.all() == 0,
     );
-    set_weight(stage, report, WEIGHTS[0])
-}
-
-fn set_weight(stage: &Stage, report: &mut Report, weight: u64) -> Result<()> {
-    let weight = weight.to_string();
-    let arguments = ["backend", "set", SERVICE, "backend-1", "--weight", &weight];
-    let said = stage.lbd.lbctl_text(&arguments)?;
-    report.paragraph(format!("$ lbctl {}\n{said}", arguments.join(" ")));
+    report.paragraph(stage.set_weight(BACKEND, WEIGHTS[0])?);
     Ok(())
 }
