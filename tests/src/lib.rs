@@ -2,5 +2,6 @@
 //! benchmarks share.
 
 pub mod bench;
+pub mod demo;
 pub mod lab;
 pub mod packets;

@@ -9,9 +9,10 @@ use std::{
     path::{Path, PathBuf},
     process::{self, Command},
     sync::{
-        Once,
+        Once, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicU32, Ordering},
     },
+    time::Duration,
 };
 
 use anyhow::{Context, Result};
@@ -19,11 +20,23 @@ use anyhow::{Context, Result};
 use super::{
     netns::{NETNS_DIRECTORY, Netns},
     process::output,
-    sys,
+    sys, wait_for,
 };
 
 const PREFIX: &str = "lb-test-";
 pub(super) const BPFFS: &str = "/sys/fs/bpf";
+
+/// Held for reading while something that must be removed comes into being, and for writing by
+/// [`remove_own`], which never gives it back.
+static MAKING: RwLock<()> = RwLock::new(());
+
+/// To be held while something of a lab is made: a process, a namespace, a directory.
+///
+/// Once the labs of this process are being removed, the caller waits here for the end of the
+/// process, so that nothing comes into being behind the remover's back.
+pub(super) fn making() -> RwLockReadGuard<'static, ()> {
+    MAKING.read().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// The name of a lab, and the owner of all that is named after it: dropping it removes that.
 pub(super) struct Footprint {
@@ -47,6 +60,7 @@ impl Footprint {
             number: NEXT.fetch_add(1, Ordering::Relaxed),
         };
         let name = format!("{owner}-{}", shortened(hint));
+        let _making = making();
         let directory = std::env::temp_dir().join(&name);
         fs::create_dir(&directory)
             .with_context(|| format!("cannot make {}", directory.display()))?;
@@ -69,6 +83,9 @@ impl Footprint {
 
 impl Drop for Footprint {
     fn drop(&mut self) {
+        // Whoever loses the race against a signal ends with it, instead of with an error of its
+        // own about what has been taken away from it.
+        let _making = making();
         remove_where(|owner| *owner == self.owner);
     }
 }
@@ -80,8 +97,11 @@ pub fn sweep() {
     remove_where(Owner::is_dead);
 }
 
-/// Removes every lab of this process, at a time when it can no longer drop them.
+/// Removes every lab of this process, at a time when it can no longer drop them; no other thread
+/// makes anything from then on, and the caller must end the process.
 pub(super) fn remove_own() {
+    // Forgotten: it is never given back.
+    std::mem::forget(MAKING.write().unwrap_or_else(PoisonError::into_inner));
     remove_where(Owner::is_this_process);
 }
 
@@ -148,8 +168,23 @@ fn entries(directory: &Path, doomed: impl Fn(&Owner) -> bool) -> Vec<PathBuf> {
         .collect()
 }
 
+/// Returns when they are gone, because a process may pin and create until its very end.
 fn kill_processes(namespace: &str) -> Result<()> {
-    for pid in Netns::processes(namespace)? {
+    const PATIENCE: Duration = Duration::from_secs(5);
+    let killed = wait_for(PATIENCE, "all processes have ended", || {
+        match kill_once(namespace) {
+            Ok(0) => Some(Ok(())),
+            Ok(_) => None,
+            Err(error) => Some(Err(error)),
+        }
+    });
+    killed.unwrap_or_else(|timed_out| Err(timed_out.into()))
+}
+
+/// How many processes there were to kill.
+fn kill_once(namespace: &str) -> Result<usize> {
+    let processes = Netns::processes(namespace)?;
+    for &pid in &processes {
         match sys::kill(pid, libc::SIGKILL) {
             Err(error) if error.raw_os_error() != Some(libc::ESRCH) => {
                 return Err(error).with_context(|| format!("cannot kill process {pid}"));
@@ -157,7 +192,7 @@ fn kill_processes(namespace: &str) -> Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    Ok(processes.len())
 }
 
 fn remove_directory(path: &Path) -> Result<()> {

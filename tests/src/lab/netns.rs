@@ -2,7 +2,7 @@ use std::{ffi::OsStr, fs, fs::File, path::Path, process::Command, sync::Arc, thr
 
 use anyhow::{Context, Result, ensure};
 
-use super::{process::output, sys};
+use super::{footprint::making, process::output, sys};
 
 /// Where `ip netns` keeps its named namespaces.
 pub(super) const NETNS_DIRECTORY: &str = "/run/netns";
@@ -18,6 +18,7 @@ pub struct Netns {
 
 impl Netns {
     pub(super) fn create(name: &str) -> Result<Self> {
+        let _making = making();
         output(Command::new("ip").args(["netns", "add", name]))?;
         let path = Path::new(NETNS_DIRECTORY).join(name);
         let file = File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context, Result, bail};
 
-use super::{sys, wait_for};
+use super::{footprint::making, sys, wait_for};
 
 /// Runs a command to its end and returns what it printed on stdout.
 ///
@@ -53,6 +53,7 @@ impl Process {
     /// It gets a process group of its own, so that its workers can be ended with it.
     pub fn spawn(mut command: Command, log: &Path) -> Result<Self> {
         let line = command_line(&command);
+        let _making = making();
         let open = || -> io::Result<File> { File::options().create(true).append(true).open(log) };
         let child = command
             .stdin(Stdio::null())
