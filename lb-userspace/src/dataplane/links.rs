@@ -62,7 +62,7 @@ impl Links {
             .map_err(|error| DataPlaneError::new("list the pinned links", error))?;
         for (path, ifindex, _) in links {
             if !indices.contains(&ifindex) {
-                pins::remove_file(&path)
+                pins::remove_link(&path)
                     .map_err(|error| DataPlaneError::new("detach an interface", error))?;
                 info!(ifindex, "detached: no longer in the configuration");
             }
@@ -166,7 +166,7 @@ fn adopt(
         if replaced {
             return Ok(Some((mode, "kept from before".to_owned())));
         }
-        pins::remove_file(&path).map_err(|error| DataPlaneError::new(action(), error))?;
+        pins::remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
     }
     Ok(None)
 }
