@@ -11,13 +11,14 @@ use anyhow::Context as _;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
+    task::JoinHandle,
 };
 use tracing::{info, warn};
 
 use crate::{
     api::{self, Ended, Socket},
     config::Config,
-    dataplane::{self, DataPlane, DataPlaneError},
+    dataplane::{self, DataPlane, DataPlaneError, KernelReader},
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
     health::{self, Checker},
     netlink,
@@ -48,30 +49,35 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         daemon,
         interfaces,
         conntrack,
-        desired,
-    } = options.config.clone();
-    dataplane::check_interfaces(&interfaces)?;
+        desired: _,
+    } = &options.config;
+    let socket_path = daemon.socket.clone();
+    dataplane::check_interfaces(interfaces)?;
     let mut data_plane = DataPlane::open(&dataplane::Settings {
         bpffs: daemon.bpffs.clone(),
         capacity: conntrack.capacity,
         capacity_ipv6: conntrack.capacity_ipv6,
         log: options.program_log,
     })?;
-    if options.program_log {
-        data_plane.forward_program_log()?;
-    }
-    let socket = Socket::bind(&daemon.socket)?;
-    let reader = data_plane.reader();
-    let writer = data_plane.take_writer()?;
-    let settings = EngineSettings {
-        state_dir: daemon.state_dir.clone(),
-        profile: conntrack.profile,
-        file_desired: desired,
+    let begun = match begin(&mut data_plane, &options) {
+        Ok(begun) => begun,
+        Err(error) => {
+            // What an earlier life has left goes on forwarding; a first one leaves nothing behind.
+            if data_plane.is_new()
+                && let Err(failure) = data_plane.detach()
+            {
+                let failure: &dyn std::error::Error = &failure;
+                warn!(error = failure, "something was left behind");
+            }
+            return Err(error);
+        }
     };
-    let (engine, mut engine_task) = Engine::start(Box::new(writer), reader.clone(), settings)
-        .context("cannot start the engine")?;
-    // The maps are whole now: from here on packets may be ours.
-    data_plane.attach(&interfaces)?;
+    let Begun {
+        socket,
+        reader,
+        engine,
+        mut engine_task,
+    } = begun;
     observe_next_hops(&engine)?;
     observe_health(&engine);
 
@@ -102,7 +108,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         notify(sd_notify::NotifyState::Stopping);
     };
     notify(sd_notify::NotifyState::Ready);
-    info!(socket = %daemon.socket.display(), "ready");
+    info!(socket = %socket_path.display(), "ready");
     tokio::select! {
         ended = api::serve(socket, context, shutdown) => {
             match ended.context("the API's socket failed")? {
@@ -116,6 +122,44 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
             anyhow::bail!("the engine ended")
         }
     }
+}
+
+/// What a daemon has once it balances.
+struct Begun {
+    socket: Socket,
+    reader: Arc<KernelReader>,
+    engine: Handle,
+    engine_task: JoinHandle<()>,
+}
+
+fn begin(data_plane: &mut DataPlane, options: &Options) -> anyhow::Result<Begun> {
+    let Config {
+        daemon,
+        interfaces,
+        conntrack,
+        desired,
+    } = &options.config;
+    if options.program_log {
+        data_plane.forward_program_log()?;
+    }
+    let socket = Socket::bind(&daemon.socket)?;
+    let reader = data_plane.reader();
+    let writer = data_plane.take_writer()?;
+    let settings = EngineSettings {
+        state_dir: daemon.state_dir.clone(),
+        profile: conntrack.profile,
+        file_desired: desired.clone(),
+    };
+    let (engine, engine_task) = Engine::start(Box::new(writer), reader.clone(), settings)
+        .context("cannot start the engine")?;
+    // The maps are whole now: from here on packets may be ours.
+    data_plane.attach(interfaces)?;
+    Ok(Begun {
+        socket,
+        reader,
+        engine,
+        engine_task,
+    })
 }
 
 /// Keeps the engine told of the way to every backend.

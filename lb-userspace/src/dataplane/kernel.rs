@@ -45,6 +45,8 @@ pub struct Settings {
 pub struct DataPlane {
     ebpf: Ebpf,
     program: &'static str,
+    /// Nothing was pinned before.
+    new: bool,
     pins: Pins,
     writer: Option<KernelWriter>,
     tx_ports: TxPorts,
@@ -143,12 +145,18 @@ impl DataPlane {
         Ok(Self {
             ebpf,
             program,
+            new: existing.is_empty(),
             pins,
             writer: Some(writer),
             tx_ports,
             reader,
             links: Links::default(),
         })
+    }
+
+    /// Whether there was no data plane before this one, so that nothing depends on it yet.
+    pub fn is_new(&self) -> bool {
+        self.new
     }
 
     /// The engine's end.

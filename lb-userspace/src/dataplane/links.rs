@@ -62,7 +62,7 @@ impl Links {
             .map_err(|error| DataPlaneError::new("list the pinned links", error))?;
         for (path, ifindex, _) in links {
             if !indices.contains(&ifindex) {
-                pins::remove_file(&path)
+                pins::remove_link(&path)
                     .map_err(|error| DataPlaneError::new("detach an interface", error))?;
                 info!(ifindex, "detached: no longer in the configuration");
             }
@@ -119,7 +119,7 @@ fn attach_one(
         }
         WantedMode::Generic => {
             attach_new(program, pins, ifindex, AttachMode::Generic).map_err(error)?;
-            return Ok(attached(AttachMode::Generic, "as configured".to_owned()));
+            return Ok(attached(AttachMode::Generic, AS_CONFIGURED.to_owned()));
         }
     };
     match native {
@@ -164,12 +164,26 @@ fn adopt(
                 })
                 .is_ok();
         if replaced {
-            return Ok(Some((mode, "kept from before".to_owned())));
+            return Ok(Some((mode, note(wanted.mode, mode))));
         }
-        pins::remove_file(&path).map_err(|error| DataPlaneError::new(action(), error))?;
+        pins::remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
     }
     Ok(None)
 }
+
+/// What there is to say of a link that an earlier life has left in this mode.
+fn note(wanted: WantedMode, mode: AttachMode) -> String {
+    match (wanted, mode) {
+        (WantedMode::Generic, _) => AS_CONFIGURED,
+        (WantedMode::Auto, AttachMode::Generic) => {
+            "kept from before; `lbctl detach` and a start try native mode again"
+        }
+        (WantedMode::Auto | WantedMode::Native, _) => "",
+    }
+    .to_owned()
+}
+
+const AS_CONFIGURED: &str = "as configured";
 
 fn attach_new(
     program: &mut Xdp,

@@ -26,7 +26,7 @@ use lb_common::{
     },
 };
 
-use super::AttachMode;
+use super::{AttachMode, sys};
 
 /// Why the pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -282,11 +282,12 @@ impl Pins {
     pub(super) fn remove(self) -> Result<Detached, PinsError> {
         let mut detached = Detached::default();
         for (path, ifindex, _) in self.existing_links()? {
-            remove_file(&path)?;
+            remove_link(&path)?;
             detached
                 .interfaces
                 .push(super::interface::name(ifindex).unwrap_or_else(|| format!("#{ifindex}")));
         }
+        detached.interfaces.sort_unstable();
         detached.maps = fs::read_dir(self.maps()).map_or(0, |maps| maps.count());
         // Pins of other layouts, which an upgrade has left behind, go too.
         remove_tree(&self.root)?;
@@ -294,11 +295,14 @@ impl Pins {
     }
 }
 
-pub(super) fn remove_file(path: &Path) -> Result<(), PinsError> {
-    fs::remove_file(path).map_err(|source| PinsError::Remove {
-        path: path.to_owned(),
-        source,
-    })
+/// Removes the pin of a link; when this returns, its program is off the interface.
+pub(super) fn remove_link(path: &Path) -> Result<(), PinsError> {
+    sys::detach_pinned_link(path)
+        .and_then(|()| fs::remove_file(path))
+        .map_err(|source| PinsError::Remove {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 fn remove_tree(path: &Path) -> Result<(), PinsError> {

@@ -1,8 +1,13 @@
 //! System calls that aya has no call for.
 
 use std::{
+    ffi::CString,
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
 };
 
 /// Removes an element of a map whose keys are 32 bits. Removing what is not there is no error.
@@ -25,19 +30,63 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
         flags: 0,
     };
     // SAFETY: the attributes are those of this command, and the key lives until it returns.
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        result => result.map(drop),
+    }
+}
+
+/// Detaches the program of the link that is pinned at `path` from its interface.
+///
+/// Removing the pin does so too, but the kernel takes its time over that; after this call the
+/// interface is free. A link whose interface is gone is no error.
+pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
+    /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
+    #[repr(C)]
+    struct Get {
+        path: u64,
+        descriptor: u32,
+        flags: u32,
+    }
+    /// The part that `BPF_LINK_DETACH` reads.
+    #[repr(C)]
+    struct Detach {
+        link: u32,
+    }
+    const BPF_OBJ_GET: libc::c_long = 7;
+    const BPF_LINK_DETACH: libc::c_long = 34;
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let get = Get {
+        path: path.as_ptr() as u64,
+        descriptor: 0,
+        flags: 0,
+    };
+    // SAFETY: the attributes are those of this command, and the path lives until it returns.
+    let link = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    // SAFETY: a new descriptor, which nobody else owns.
+    let link = unsafe { OwnedFd::from_raw_fd(link) };
+    let detach = Detach {
+        link: link.as_raw_fd() as u32,
+    };
+    // SAFETY: the attributes are those of this command, and hold no pointer.
+    unsafe { bpf(BPF_LINK_DETACH, &detach) }.map(drop)
+}
+
+/// # Safety
+///
+/// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives.
+unsafe fn bpf<A>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+    // SAFETY: as the caller promises; the kernel takes what is not there as zero.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
-            BPF_MAP_DELETE_ELEM,
-            &raw const attributes,
-            size_of::<Attributes>(),
+            command,
+            std::ptr::from_ref(attributes),
+            size_of::<A>(),
         )
     };
-    if result == 0 {
-        return Ok(());
-    }
-    match io::Error::last_os_error() {
-        error if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
-        error => Err(error),
+    match result {
+        -1 => Err(io::Error::last_os_error()),
+        result => Ok(result as i32),
     }
 }

@@ -32,6 +32,7 @@ mod listener;
 mod live;
 mod netns;
 mod process;
+mod raw;
 mod servers;
 mod signals;
 mod sys;

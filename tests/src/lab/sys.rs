@@ -4,7 +4,10 @@ use std::{
     ffi::CString,
     fs::File,
     io,
-    os::{fd::AsRawFd, unix::process::CommandExt},
+    os::{
+        fd::{AsRawFd, FromRawFd, OwnedFd},
+        unix::process::CommandExt,
+    },
     process::Command,
     sync::Arc,
 };
@@ -37,6 +40,15 @@ pub(super) fn interface_index(name: &str) -> io::Result<u32> {
         0 => Err(io::Error::last_os_error()),
         index => Ok(index),
     }
+}
+
+/// A raw socket in the network namespace of the calling thread.
+pub(super) fn raw_socket(family: i32, protocol: i32) -> io::Result<OwnedFd> {
+    // SAFETY: socket takes three integers by value.
+    let descriptor = unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, protocol) };
+    succeeded(descriptor)?;
+    // SAFETY: a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// Allows this process, and its children, as many open files as the system lets it.

@@ -1,4 +1,27 @@
 //! Whole behaviour: real clients, real servers, the real daemon, in network namespaces.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
+use std::time::Duration;
+
+mod ask;
+mod config;
 mod setup;
+
+mod backends;
+mod bystanders;
+mod conntrack;
+mod desired;
+mod detach;
+mod flood;
+mod health;
+mod life;
+mod neighbours;
+mod refusals;
 mod spread;
+mod topologies;
+
+/// Port of the backends' servers.
+const PORT: u16 = 8080;
+/// How long anything may take that does take time.
+const PATIENCE: Duration = Duration::from_secs(15);

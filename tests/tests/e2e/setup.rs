@@ -1,40 +1,108 @@
-//! What most tests start from.
+//! What most tests start from: a lab whose daemon balances.
 
-use lb_tests::lab::{Lab, Lbd};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-/// Port of the backends' servers.
-pub(crate) const PORT: u16 = 8080;
+use lb_tests::lab::{
+    IdentityServer, Lab, Lbd, LiveConnections, LiveReport, Topology, VIP4, VIP6, wait_until,
+};
 
-/// A configuration of one IPv4 and one IPv6 service over all backends of the lab.
-pub(crate) fn config(lab: &Lab) -> String {
-    let mut text = String::new();
-    for interface in ["eth0", "eth1"] {
-        text.push_str(&format!("[[interface]]\nname = \"{interface}\"\n\n"));
-    }
-    text.push_str(&service(lab, "web", "192.0.2.10:80", |n| {
-        lab.backends()[n].v4(PORT).to_string()
-    }));
-    text.push_str(&service(lab, "web6", "[2001:db8::10]:80", |n| {
-        lab.backends()[n].v6(PORT).to_string()
-    }));
-    text
+use super::{
+    PATIENCE, PORT,
+    ask::Ask,
+    config::{Config, Service},
+};
+
+/// What [`Service::web`] listens on.
+pub(crate) fn vip4() -> SocketAddr {
+    SocketAddr::from((VIP4, 80))
 }
 
-fn service(lab: &Lab, name: &str, listen: &str, address: impl Fn(usize) -> String) -> String {
-    let mut text = format!(
-        "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\n\
-         [service.check]\ninterval = \"200ms\"\ntimeout = \"200ms\"\n\n"
-    );
-    for n in 0..lab.backends().len() {
-        text.push_str(&format!(
-            "[[service.backend]]\nname = \"b{n}\"\naddress = \"{}\"\n\n",
-            address(n)
-        ));
-    }
-    text
+/// What [`Service::web6`] listens on.
+pub(crate) fn vip6() -> SocketAddr {
+    SocketAddr::from((VIP6, 80))
 }
 
-/// A daemon with [`config`].
-pub(crate) fn start(lab: &Lab) -> Lbd {
-    Lbd::start(lab, &config(lab)).expect("the daemon starts")
+/// A daemon that balances, and identity servers behind it. Dropped in the order of the fields.
+pub(crate) struct Stage {
+    pub(crate) lbd: Lbd,
+    /// In the order of the lab's backends.
+    pub(crate) servers: Vec<IdentityServer>,
+    pub(crate) lab: Lab,
+}
+
+impl Stage {
+    /// Service `web` over so many backends.
+    pub(crate) fn new(hint: &str, backends: u8) -> Self {
+        let topology = Topology {
+            backends,
+            ..Topology::default()
+        };
+        Self::with(hint, &topology, |lab| Config::new([Service::web(lab)]))
+    }
+
+    /// Any topology and configuration; returns when the way to every backend is known.
+    pub(crate) fn with(
+        hint: &str,
+        topology: &Topology,
+        config: impl FnOnce(&Lab) -> Config,
+    ) -> Self {
+        let lab = Lab::with(hint, topology).unwrap();
+        let servers = lab.serve_identity(PORT).unwrap();
+        let config = config(&lab).to_string();
+        let lbd = Lbd::start(&lab, &config).unwrap();
+        let stage = Self { lbd, servers, lab };
+        stage.await_next_hops();
+        stage
+    }
+
+    /// Until a packet for any backend finds its way.
+    pub(crate) fn await_next_hops(&self) {
+        wait_until(PATIENCE, "the way to every backend is known", || {
+            let status = self.lbd.status();
+            !status.warnings.iter().any(|w| w.contains("next hop"))
+        });
+    }
+
+    /// Connections of the client to `web` that talk until they are told to stop.
+    pub(crate) fn talk(&self, count: usize) -> LiveConnections {
+        self.lab.client().live_connections(vip4(), count).unwrap()
+    }
+
+    /// Opens connections one after the other, none of which may fail; how many each host got.
+    pub(crate) fn spread(&self, to: SocketAddr, count: u64) -> BTreeMap<String, u64> {
+        let spread = self.lab.client().connect_many(to, count, 20).unwrap();
+        assert_eq!(spread.failures, [""; 0]);
+        assert_eq!(spread.connected(), count);
+        spread.by_server
+    }
+
+    /// Host's name by client, of the connections that are established according to the backends.
+    pub(crate) fn served(&self) -> BTreeMap<SocketAddr, String> {
+        let hosts = self.lab.backends().iter();
+        let of_host = hosts.flat_map(|host| {
+            let connections = host.established(PORT).unwrap().into_iter();
+            connections.map(|c| (c.peer, host.name().to_owned()))
+        });
+        of_host.collect()
+    }
+}
+
+/// Waits until every connection has had `more` echoes more.
+#[track_caller]
+pub(crate) fn hear(live: &LiveConnections, more: u64) {
+    let before = live.report().fewest_echoes;
+    wait_until(PATIENCE, "every connection is answered", || {
+        let report = live.report();
+        !report.broken.is_empty() || report.fewest_echoes >= before + more
+    });
+    assert_eq!(live.report().broken, [""; 0]);
+}
+
+/// Ends connections of which none may have broken or lost a byte.
+#[track_caller]
+pub(crate) fn finish(live: LiveConnections) -> LiveReport {
+    let report = live.finish();
+    assert_eq!((&report.broken[..], report.bytes_lost), (&[][..], 0));
+    assert!(report.fewest_echoes > 0);
+    report
 }
