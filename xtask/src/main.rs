@@ -3,6 +3,7 @@
 //! This crate is compiled before anything is set up, so it depends on little.
 
 mod build;
+mod compiler;
 mod lab;
 mod packages;
 mod preflight;

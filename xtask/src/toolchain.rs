@@ -1,36 +1,29 @@
 //! What builds the XDP programs: a Rust toolchain with the standard library's source, and a
 //! linker for BPF of the same LLVM.
 
-use std::{
-    env,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{env, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, bail};
 
 use crate::{
+    compiler::{self, LLVM, NIGHTLY},
     packages::Manager,
     shell::{quietly, run, step, which},
 };
 
-/// Known to work, and of the same LLVM as the linker. A nightly of tomorrow may not be.
-const NIGHTLY: &str = "nightly-2026-05-20";
 const LINKER_VERSION: &str = "0.13.0";
-/// LLVM's major version, of the compiler and of the linker.
-const LLVM: &str = "22";
 /// Debian's compiler for building browsers: new, and with its source packaged.
 const DEBIAN_TOOLCHAIN: [&str; 3] = ["rustc-web", "cargo-web", "rust-web-src"];
 const DEBIAN_LLVM: [&str; 1] = ["llvm-22-dev"];
 
 /// Whether everything is there.
 pub(crate) fn is_there() -> bool {
-    compiler().is_some() && linker().is_some()
+    compiler::choose().is_some() && linker().is_some()
 }
 
 /// Installs what is missing.
 pub(crate) fn install(manager: Option<Manager>) -> Result<()> {
-    if compiler().is_none() {
+    if compiler::choose().is_none() {
         install_compiler(manager)?;
     }
     if linker().is_none() {
@@ -112,38 +105,6 @@ fn install_linker(manager: Option<Manager>) -> Result<()> {
         bail!("bpf-linker was installed but is not in PATH: add ~/.cargo/bin to it");
     }
     Ok(())
-}
-
-/// A compiler with the source of `core` beside it; the order is that of lb-userspace/build.rs.
-fn compiler() -> Option<String> {
-    let named = env::var("LB_EBPF_TOOLCHAIN").ok();
-    let candidates = named
-        .as_deref()
-        .map_or(vec!["/usr", NIGHTLY, "nightly"], |n| vec![n]);
-    candidates
-        .into_iter()
-        .find(|candidate| has_source(candidate))
-        .map(str::to_owned)
-}
-
-fn has_source(toolchain: &str) -> bool {
-    let mut sysroot = if which("rustup").is_some() {
-        let mut command = Command::new("rustup");
-        command.args(["run", toolchain, "rustc"]);
-        command
-    } else if toolchain == "/usr" {
-        Command::new("/usr/bin/rustc")
-    } else {
-        return false;
-    };
-    let Ok(output) = sysroot.args(["--print", "sysroot"]).output() else {
-        return false;
-    };
-    let sysroot = String::from_utf8_lossy(&output.stdout);
-    output.status.success()
-        && Path::new(sysroot.trim())
-            .join("lib/rustlib/src/rust/library/core")
-            .is_dir()
 }
 
 fn linker() -> Option<PathBuf> {
