@@ -130,6 +130,20 @@ fn an_interface_that_is_not_there_is_named() {
     assert!(!home.left_behind() && !attached(&lab));
 }
 
+/// Not even the program on the interfaces that came before.
+#[test]
+fn a_driver_without_native_mode_is_named() {
+    let lab = Lab::new("no-native").unwrap();
+    let home = Home::of_its_own(&lab);
+    let mut config = Config::new([Service::web(&lab)]);
+    config.interfaces.push(("lo", "native"));
+    let refusal = start_in_vain(&lab, &home, &config.to_string());
+    assert_eq!(refusal.code, 1, "{}", refusal.message);
+    let said = "cannot attach to interface lo";
+    assert!(refusal.message.contains(said), "{}", refusal.message);
+    assert!(!home.left_behind() && !attached(&lab));
+}
+
 /// The running daemon goes on with what it had, asked by `lbctl` or by a signal.
 #[test]
 fn a_wrong_file_is_refused_at_a_reload() {

@@ -4,6 +4,7 @@
 mod connection;
 mod counters;
 mod out;
+mod partial;
 mod pass;
 mod random;
 mod refuse;
