@@ -163,6 +163,9 @@ impl State {
     /// Numbers that four bits hold.
     const COUNT: usize = 16;
 
+    /// Both sides have sent a FIN.
+    const CLOSED: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT]);
+
     const REOPENS: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT, Self::REFUSED]);
 
     /// From the low four bits of `bits`.
@@ -201,6 +204,15 @@ impl State {
     #[must_use]
     pub const fn reopens(self) -> bool {
         Self::REOPENS.has(self)
+    }
+
+    /// Whether a segment of the backend shows that it knows this connection no more: after both
+    /// FINs it answers with a SYN-ACK only a SYN that has not come through here, from the same
+    /// client and port straight to the backend. (Through here it would have made a new record.)
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_succeeded(self, flags: Flags) -> bool {
+        Self::CLOSED.has(self) && flags.syn() && flags.ack()
     }
 
     /// Index of the state's idle timeout, a [`TimeoutClass`].
@@ -507,6 +519,20 @@ mod tests {
                 (Backend, ACK, State::ESTABLISHED),
             ],
         );
+    }
+
+    #[test]
+    fn only_a_syn_ack_succeeds_a_closed_connection() {
+        for state in EVERY {
+            let closed = matches!(state, State::CLOSING | State::TIME_WAIT);
+            assert_eq!(state.is_succeeded(Flags::new(SYN_ACK)), closed, "{state:?}");
+            for flags in [SYN, ACK, FIN, RST, RST | ACK] {
+                assert!(
+                    !state.is_succeeded(Flags::new(flags)),
+                    "{state:?} {flags:#04x}"
+                );
+            }
+        }
     }
 
     #[test]

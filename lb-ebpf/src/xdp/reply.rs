@@ -4,7 +4,7 @@ use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
     records::{Backend, MAX_SHARED_ENDPOINT, Service},
-    tcp::Side,
+    tcp::{Side, State},
 };
 
 use super::{
@@ -42,7 +42,11 @@ pub(crate) fn translate<F: Family>(
         if let Some(record) = track::find::<F>(key)
             && record.value.backend() == index
         {
-            return follow::<F>(frame, segment, index, backend, record);
+            if !record.value.state().is_succeeded(segment.flags()) {
+                return follow::<F>(frame, segment, index, backend, record);
+            }
+            // The client speaks with the backend itself now, and is to see the backend's address.
+            record.update(record.value.with_state(State::FREE));
         }
         index = backend.next_with_same_address;
     }

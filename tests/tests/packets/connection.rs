@@ -390,6 +390,32 @@ fn a_reply_of_another_backend_is_not_translated() {
     }
 }
 
+/// S-FWD-7: a client may use the port of a connection that is over to speak with the backend itself.
+#[test]
+fn a_closed_connection_gives_its_port_to_one_straight_to_the_backend() {
+    let mut testbed = Testbed::with_one_backend_each();
+    for (service, listen, server, client) in [
+        (WEB, LISTEN, SERVER, CLIENT),
+        (WEB6, LISTEN6, SERVER6, CLIENT6),
+    ] {
+        let (listen, server, client) = (address(listen), address(server), address(client));
+        for last in ["CLOSING", "TIME_WAIT"] {
+            testbed.connect(client, listen);
+            testbed.request(client, listen, FIN | ACK);
+            testbed.reply(server, client, FIN | ACK);
+            if last == "TIME_WAIT" {
+                testbed.request(client, listen, ACK);
+            }
+            assert_eq!(testbed.state(service, client), Some(last));
+            for flags in [SYN_ACK, ACK, PSH | ACK, FIN | ACK] {
+                let reply = Packet::new(server, client).flags(flags).build();
+                testbed.check("straight from the backend", &reply, &Expect::Pass);
+            }
+            assert_eq!(testbed.state(service, client), None);
+        }
+    }
+}
+
 /// Connections that the backends were given, as counted.
 fn connections(testbed: &Testbed) -> u64 {
     let indices = FOUR.iter().map(|(index, _)| BackendIndex(*index));
