@@ -146,7 +146,9 @@ fn open<F: Family>(
         Some(record) => record.update(value.in_generation_of(record.value)),
         None if track::insert::<F>(key, value, now) => {}
         None => {
-            maps::count_reason(id, Reason::Untracked);
+            if flags.opens() {
+                maps::count_reason(id, Reason::Untracked);
+            }
             maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
         }
     }

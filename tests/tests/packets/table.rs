@@ -130,7 +130,7 @@ fn a_full_table_evicts_nobody() {
         }
         assert_eq!(
             testbed.reason(family.service, Reason::Untracked),
-            before + 200
+            before + 100
         );
         testbed.share(family.service, &family.indices[1..]);
         for client in &tracked {
