@@ -166,6 +166,11 @@ impl State {
     /// Both sides have sent a FIN.
     const CLOSED: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT]);
 
+    const ACTIVE: Set = Set::of(&[
+        Self::ESTABLISHED,
+        Self::FIN_WAIT_CLIENT,
+        Self::FIN_WAIT_BACKEND,
+    ]);
     const REOPENS: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT, Self::REFUSED]);
 
     /// From the low four bits of `bits`.
@@ -194,6 +199,13 @@ impl State {
     pub const fn is_half_open(self) -> bool {
         // SYN sent, SYN received and refused stand side by side.
         self.0.wrapping_sub(Self::SYN_SENT.0) <= Self::REFUSED.0 - Self::SYN_SENT.0
+    }
+
+    /// A connection on which data can flow: both sides have agreed to it, and not both have closed.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_active(self) -> bool {
+        Self::ACTIVE.has(self)
     }
 
     /// Whether a SYN starts a new connection here instead of belonging to this one (S-NAT-7).

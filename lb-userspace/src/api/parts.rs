@@ -88,7 +88,7 @@ pub(super) fn is_healthy(backend: &BackendView) -> bool {
 pub(super) fn active(totals: &ConnectionTotals, indices: &[BackendIndex]) -> u64 {
     indices
         .iter()
-        .filter_map(|index| totals.by_backend.get(index))
+        .filter_map(|index| totals.active_by_backend.get(index))
         .sum()
 }
 

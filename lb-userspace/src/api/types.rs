@@ -159,6 +159,7 @@ pub struct BackendInfo {
     pub reason: String,
     /// Of the table in use.
     pub slots: u32,
+    /// Established, or closed by one side only.
     pub active_connections: u64,
     pub counters: Traffic,
     pub next_hop: Option<NextHopInfo>,

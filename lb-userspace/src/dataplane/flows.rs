@@ -169,6 +169,9 @@ where
                 }
                 let backend = BackendIndex(value.backend());
                 *totals.by_backend.entry(backend).or_default() += 1;
+                if state.is_active() {
+                    *totals.active_by_backend.entry(backend).or_default() += 1;
+                }
             }
         }
     }

@@ -230,7 +230,10 @@ pub struct ConnectionTotals {
     pub established: u64,
     pub half_open: u64,
     pub closing: u64,
+    /// Records of each backend, whatever their state.
     pub by_backend: std::collections::HashMap<BackendIndex, u64>,
+    /// Those of connections on which data can flow: established, or closed by one side only.
+    pub active_by_backend: std::collections::HashMap<BackendIndex, u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

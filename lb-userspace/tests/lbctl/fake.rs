@@ -349,7 +349,8 @@ impl Reader for Kernel {
             established: 240,
             half_open: 7,
             closing: 3,
-            by_backend: HashMap::from([
+            by_backend: HashMap::new(),
+            active_by_backend: HashMap::from([
                 (BackendIndex(1), 124),
                 (BackendIndex(2), 125),
                 (BackendIndex(4), 1),
