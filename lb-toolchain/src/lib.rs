@@ -11,8 +11,9 @@
 mod compiler;
 mod linker;
 mod path;
+mod places;
 
-pub use compiler::{Compiler, NoCompiler};
+pub use compiler::{Compiler, Lack, NoCompiler};
 pub use linker::{Linker, NoLinker, cargo_home, tools_dir};
 pub use path::{find_program, path_with};
 
