@@ -156,8 +156,7 @@ fn install_linker(compiler: &Compiler, manager: Option<Manager>) -> Result<()> {
 }
 
 /// A directory whose `lib` holds a shared LLVM to link bpf-linker with, as `libLLVM.so`: the one
-/// that a distribution's LLVM for developers has installed, or the compiler's own, which rustup's
-/// toolchains bring along, or such a package.
+/// that an LLVM for developers has installed, or the compiler's own, or one from the distribution.
 fn llvm_to_link(compiler: &Compiler, manager: Option<Manager>, tools: &Path) -> Result<PathBuf> {
     if let Some(prefix) = installed_llvm() {
         return Ok(prefix);
@@ -205,11 +204,16 @@ fn installed_llvm() -> Option<PathBuf> {
     })
 }
 
-/// The shared LLVM in a toolchain, `libLLVM.so.22.1-rust-1.97.0-nightly` for example.
+/// The shared LLVM of a compiler: `libLLVM.so.22.1-rust-1.97.0-nightly` in one of rustup's
+/// toolchains, `x86_64-linux-gnu/libLLVM.so.22.1` in Debian's.
 fn library_of(compiler: &Compiler) -> Option<PathBuf> {
     let prefix = format!("libLLVM.so.{}.", compiler.llvm());
-    fs::read_dir(compiler.sysroot().join("lib"))
-        .ok()?
+    let lib = compiler.sysroot().join("lib");
+    let multiarch = lib.join(format!("{}-linux-gnu", env::consts::ARCH));
+    [lib, multiarch]
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten()
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| {
             path.file_name()
