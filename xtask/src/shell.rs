@@ -121,6 +121,9 @@ impl Progress {
 
     fn show(&mut self, line: &str) {
         let line: String = line.chars().filter(|c| !c.is_control()).take(76).collect();
+        if line.is_empty() {
+            return;
+        }
         if self.terminal {
             // Back to the first column, and clear the line.
             eprint!("\r\x1b[2K   {line}");
