@@ -1,68 +1,64 @@
-//! Builds the XDP programs with a toolchain that can (`-Z build-std` wants the standard library's
-//! source), and leaves the objects `lb` and `lb-lab` in `OUT_DIR`.
+//! Builds the XDP programs of `lb-ebpf` for the BPF target and leaves them in `OUT_DIR`, one file
+//! per program, where the data plane and the tests include them as bytes.
+//!
+//! With `AYA_BUILD_SKIP=1` it leaves empty files: lint and unit tests then need no BPF toolchain,
+//! and the daemon refuses to load what is empty.
 
-#[path = "../xtask/src/compiler.rs"]
-mod compiler;
+use std::path::PathBuf;
+use std::{env, fs};
 
-use std::{
-    env, fs,
-    path::{Path, PathBuf},
-};
+use anyhow::Context as _;
+use lb_toolchain::{Compiler, Linker};
 
-use anyhow::{Context as _, bail};
-use aya_build::{Package, Toolchain};
+const PROGRAMS: [&str; 2] = ["lb", "lb-lab"];
 
-/// Set to build without the programs: lints and unit tests need none.
-const SKIP: &str = "AYA_BUILD_SKIP";
-const OBJECTS: &[&str] = &["lb", "lb-lab"];
+/// Beside the sources of `lb-ebpf`, which aya-build names itself, all that goes into a program.
+const INPUTS: [&str; 4] = [
+    "../Cargo.lock",
+    "../Cargo.toml",
+    "../lb-common/Cargo.toml",
+    "../lb-common/src",
+];
 
 fn main() -> anyhow::Result<()> {
-    let variable = compiler::VARIABLE;
-    println!("cargo::rerun-if-env-changed={variable}");
-    println!("cargo::rerun-if-env-changed={SKIP}");
-    println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed=../xtask/src/compiler.rs");
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("this crate lies in a workspace")?;
-    for path in [
-        "lb-ebpf",
-        "lb-common/src",
-        "lb-common/Cargo.toml",
-        "Cargo.lock",
-    ] {
-        println!("cargo::rerun-if-changed={}", root.join(path).display());
+    for input in INPUTS {
+        println!("cargo::rerun-if-changed={input}");
     }
-    if env::var(SKIP).is_ok_and(|value| value == "1" || value.eq_ignore_ascii_case("true")) {
-        return leave_empty_objects();
+    for variable in ["AYA_BUILD_SKIP", "LB_EBPF_TOOLCHAIN"] {
+        println!("cargo::rerun-if-env-changed={variable}");
     }
-    let Some(toolchain) = compiler::choose() else {
-        bail!(
-            "no Rust toolchain here can build the XDP programs: none has its standard library's \
-             source and is of the right age. `cargo xtask setup` installs one ({variable}=<toolchain> names another, \
-             {SKIP}=1 builds without the programs)"
-        );
-    };
-    // SAFETY: a build script has one thread.
-    unsafe { env::set_var("RUSTC_BOOTSTRAP", "1") };
-    let directory = root.join("lb-ebpf");
-    let package = Package {
-        name: "lb-ebpf",
-        root_dir: directory.to_str().context("the path is UTF-8")?,
-        ..Package::default()
-    };
-    aya_build::build_ebpf([package], Toolchain::Custom(&toolchain)).with_context(|| {
-        format!(
-            "cannot build the XDP programs with toolchain {toolchain}; \
-             `cargo xtask setup` installs what is missing"
-        )
-    })
-}
 
-fn leave_empty_objects() -> anyhow::Result<()> {
-    let directory = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
-    for object in OBJECTS {
-        fs::write(directory.join(object), [])?;
+    if env::var("AYA_BUILD_SKIP").is_ok_and(|skip| skip == "1" || skip == "true") {
+        let out_dir = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR is not set")?);
+        for program in PROGRAMS {
+            fs::write(out_dir.join(program), []).context("cannot write an empty program")?;
+        }
+        return Ok(());
     }
-    Ok(())
+
+    let compiler = Compiler::find()?;
+    let linker = Linker::find(&compiler)?;
+    // SAFETY: the process has one thread, so nothing reads the environment meanwhile. It is this
+    // build script's own environment: only the cargo that it starts next inherits the change.
+    unsafe {
+        // The programs need `-Z build-std` and unstable features, of a stable compiler too.
+        env::set_var("RUSTC_BOOTSTRAP", "1");
+        // aya-build turns each line of that cargo's progress into a warning of ours.
+        env::set_var("CARGO_TERM_QUIET", "true");
+        for (variable, path) in linker.variables() {
+            env::set_var(variable, path);
+        }
+        if let Some(path) = compiler.search_path() {
+            env::set_var("PATH", path);
+        }
+    }
+    aya_build::build_ebpf(
+        [aya_build::Package {
+            name: "lb-ebpf",
+            root_dir: concat!(env!("CARGO_MANIFEST_DIR"), "/../lb-ebpf"),
+            ..aya_build::Package::default()
+        }],
+        aya_build::Toolchain::Custom(compiler.name()),
+    )
+    .with_context(|| format!("cannot build the XDP programs with {compiler} and {linker}"))
 }

@@ -7,16 +7,15 @@ use anyhow::{Context as _, Result};
 use crate::{
     build, preflight,
     setup::{self, Group},
-    shell::root,
 };
 
 /// Sets up, builds, and becomes the program.
 pub(crate) fn run(program: &str, groups: &[Group], options: &[String]) -> Result<()> {
-    preflight::require_root("to load XDP programs and to make network namespaces")?;
-    setup::run(groups)?;
     preflight::check()?;
+    setup::run(groups)?;
+    preflight::check_veth()?;
     build::run_cargo(true)?;
-    let path = root().join("target/release").join(program);
+    let path = build::directory()?.join("release").join(program);
     // Signals go to the program itself, which cleans up after them.
     let error = Command::new(&path).args(options).exec();
     Err(error).with_context(|| format!("cannot run {}", path.display()))

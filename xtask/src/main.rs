@@ -3,10 +3,11 @@
 //! This crate is compiled before anything is set up, so it depends on little.
 
 mod build;
-mod compiler;
+mod count;
 mod lab;
 mod packages;
 mod preflight;
+mod services;
 mod setup;
 mod shell;
 mod test;
@@ -14,69 +15,119 @@ mod toolchain;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
-
-#[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    about = "Commands for people who build, test and measure lb"
-)]
-struct Arguments {
-    #[command(subcommand)]
-    command: Command,
-}
-
-#[derive(Subcommand)]
-enum Command {
-    /// Install what building, testing and the demo need; what is there already is left alone
-    Setup,
-    /// Build everything, the XDP programs included
-    Build {
-        /// With optimisations, into target/release
-        #[arg(long)]
-        release: bool,
-    },
-    /// Run every check and test: format, lints, unit, property, packet and end-to-end tests
-    Test(test::Arguments),
-    /// Show the load balancer at work: client, balancer and four backends in network namespaces
-    Demo {
-        /// Leave it running until Ctrl-C, and say how to play with it
-        #[arg(long)]
-        keep: bool,
-    },
-    /// Measure what a packet costs
-    #[command(disable_help_flag = true)]
-    Bench {
-        /// Options of the benchmark itself (`cargo xtask bench --help`)
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        options: Vec<String>,
-    },
-}
+use anyhow::Result;
+use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
+use setup::Group;
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().command {
-        Command::Setup => setup::run(&setup::Group::ALL),
-        Command::Build { release } => build::run_with_setup(release),
-        Command::Test(arguments) => test::run(&arguments),
-        Command::Demo { keep } => {
-            let options = if keep {
-                vec!["--keep".to_owned()]
-            } else {
-                vec![]
-            };
-            lab::run("lb-demo", &setup::Group::ALL, &options)
-        }
-        Command::Bench { options } => lab::run(
-            "lb-bench",
-            &[setup::Group::Build, setup::Group::Network],
-            &options,
-        ),
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(&command_line().get_matches()) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("{error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+fn run(arguments: &ArgMatches) -> Result<ExitCode> {
+    match arguments.subcommand() {
+        Some(("setup", _)) => setup::run(&Group::ALL)?,
+        Some(("build", options)) => build::run_with_setup(options.get_flag("release"))?,
+        Some(("test", options)) => {
+            return test::run(&test::Options {
+                host: options.get_flag("host"),
+                filter: options.get_one::<String>("filter").cloned(),
+            });
+        }
+        Some(("demo", options)) => {
+            let keep = options.get_flag("keep").then(|| "--keep".to_owned());
+            let groups = [Group::Build, Group::Network, Group::Demo];
+            lab::run("lb-demo", &groups, keep.as_slice())?;
+        }
+        Some(("bench", options)) => {
+            let options: Vec<_> = options
+                .get_many::<String>("options")
+                .unwrap_or_default()
+                .cloned()
+                .collect();
+            lab::run("lb-bench", &[Group::Build, Group::Network], &options)?;
+        }
+        _ => unreachable!("clap asks for one of the subcommands below"),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn command_line() -> Command {
+    let flag = |name: &'static str, help: &'static str| {
+        Arg::new(name)
+            .long(name)
+            .help(help)
+            .action(ArgAction::SetTrue)
+    };
+    Command::new("xtask")
+        .bin_name("cargo xtask")
+        .about("Commands for people who build, test and measure lb")
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .subcommands([
+            Command::new("setup").about(
+                "Install what building, testing and the demo need; what is there is left alone",
+            ),
+            Command::new("build")
+                .about("Build everything, the XDP programs included")
+                .arg(flag("release", "With optimisations, into target/release")),
+            Command::new("test")
+                .about(
+                    "Run every check and test: format, lints, unit, property, packet and \
+                     end-to-end tests",
+                )
+                .arg(flag(
+                    "host",
+                    "Only what needs no root: format, lints, unit and property tests",
+                ))
+                .arg(
+                    Arg::new("filter")
+                        .help("Only tests whose name contains this, and neither format nor lints"),
+                ),
+            Command::new("demo")
+                .about(
+                    "Show the load balancer at work: client, balancer and four backends in \
+                     network namespaces",
+                )
+                .arg(flag(
+                    "keep",
+                    "Leave it running until Ctrl-C, and say how to play with it",
+                )),
+            Command::new("bench")
+                .about("Measure what a packet costs")
+                .disable_help_flag(true)
+                .arg(
+                    Arg::new("options")
+                        .help("Options of the benchmark itself (`cargo xtask bench --help`)")
+                        .value_parser(value_parser!(String))
+                        .num_args(0..)
+                        .trailing_var_arg(true)
+                        .allow_hyphen_values(true),
+                ),
+        ])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        command_line().debug_assert();
+    }
+
+    #[test]
+    fn options_of_the_benchmark_are_passed_on() {
+        let arguments = command_line()
+            .try_get_matches_from(["cargo xtask", "bench", "--help", "-n", "3"])
+            .unwrap();
+        let (_, bench) = arguments.subcommand().unwrap();
+        let options: Vec<_> = bench.get_many::<String>("options").unwrap().collect();
+        assert_eq!(options, ["--help", "-n", "3"]);
     }
 }

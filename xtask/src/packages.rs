@@ -1,10 +1,15 @@
 //! The distributions' package managers.
 
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context as _, Result};
+use lb_toolchain::find_program;
 
-use crate::shell;
+use crate::{
+    preflight,
+    services::{self, NoServices},
+    shell,
+};
 
 /// A package manager that this command can drive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +22,7 @@ pub(crate) enum Manager {
 }
 
 /// A program that is needed, and the packages that have it.
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tool {
     pub(crate) program: &'static str,
     apt: &'static str,
@@ -55,7 +61,7 @@ pub(crate) const HAPROXY: Tool = tool("haproxy", ["haproxy"; 5]);
 
 impl Tool {
     pub(crate) fn is_there(&self) -> bool {
-        shell::which(self.program).is_some()
+        find_program(self.program).is_some()
     }
 
     fn packages(&self, manager: Manager) -> impl Iterator<Item = &'static str> {
@@ -72,7 +78,7 @@ impl Tool {
 
 impl Manager {
     pub(crate) fn detect() -> Option<Self> {
-        Self::among(|program| shell::which(program).is_some())
+        Self::among(|program| find_program(program).is_some())
     }
 
     fn among(has: impl Fn(&str) -> bool) -> Option<Self> {
@@ -87,6 +93,17 @@ impl Manager {
         .find_map(|(program, manager)| has(program).then_some(manager))
     }
 
+    /// Installs the packages that have these tools. Servers among them serve nothing on this host.
+    pub(crate) fn install_tools(self, tools: &[&Tool]) -> Result<()> {
+        self.install(&self.packages(tools))?;
+        let servers: Vec<_> = [&NGINX, &HAPROXY]
+            .into_iter()
+            .filter(|server| tools.contains(server))
+            .map(|server| server.program)
+            .collect();
+        services::disable(&servers).context("cannot keep the demo's servers from running here")
+    }
+
     /// The packages that have these tools, each once.
     pub(crate) fn packages(self, tools: &[&Tool]) -> Vec<&'static str> {
         let mut packages: Vec<_> = tools.iter().flat_map(|tool| tool.packages(self)).collect();
@@ -95,36 +112,99 @@ impl Manager {
         packages
     }
 
-    /// Whether the distribution has all of these packages.
-    pub(crate) fn offers(self, packages: &[&str]) -> bool {
-        self == Self::Apt
-            && packages.iter().all(|package| {
-                let output = Command::new("apt-cache").args(["policy", package]).output();
-                output.is_ok_and(|output| {
-                    let text = String::from_utf8_lossy(&output.stdout);
-                    text.contains("Candidate:") && !text.contains("Candidate: (none)")
-                })
-            })
+    /// Whether apt has a package, by lists that root fetches if they do not have it.
+    pub(crate) fn offers(self, package: &str) -> Result<bool> {
+        if self != Self::Apt {
+            return Ok(false);
+        }
+        let offered = || {
+            let policy = output(Command::new("apt-cache").args(["policy", package]));
+            policy.is_some_and(|policy| has_candidate(&policy))
+        };
+        if offered() {
+            return Ok(true);
+        }
+        if !preflight::is_root() {
+            return Ok(false);
+        }
+        self.refresh()?;
+        Ok(offered())
     }
 
-    /// Fetches the lists of packages.
-    pub(crate) fn refresh(self) -> Result<()> {
-        match self {
-            Self::Apt => shell::quietly(Command::new("apt-get").args(["update", "-q"])),
-            _ => Ok(()),
+    /// Whether an apt package needs another one, directly or not.
+    pub(crate) fn depends(self, package: &str, on: &str) -> bool {
+        self == Self::Apt
+            && output(Command::new("apt-cache").args([
+                "depends",
+                "--recurse",
+                "--important",
+                package,
+            ]))
+            .is_some_and(|packages| packages.lines().any(|line| line == on))
+    }
+
+    /// The apt package that a file came with.
+    pub(crate) fn owner(self, file: &str) -> Option<String> {
+        if self != Self::Apt {
+            return None;
         }
+        let answer = output(Command::new("dpkg-query").args(["--search", file]))?;
+        Some(answer.split_once(':')?.0.to_owned())
     }
 
     pub(crate) fn install(self, packages: &[&str]) -> Result<()> {
+        let _no_services = match self {
+            Self::Apt => Some(NoServices::here()?),
+            // The others neither start nor enable what they install.
+            Self::Dnf | Self::Pacman | Self::Zypper | Self::Apk => None,
+        };
+        if self.offers_all(packages) && shell::quietly(self.installation(packages)).is_ok() {
+            return Ok(());
+        }
+        // Lists that are missing or old are the usual reason.
+        self.refresh()?;
+        shell::quietly(self.installation(packages))
+            .with_context(|| format!("cannot install {}", packages.join(" ")))
+    }
+
+    /// Whether an attempt to install makes sense before the lists are fetched.
+    fn offers_all(self, packages: &[&str]) -> bool {
+        self != Self::Apt
+            || output(Command::new("apt-cache").arg("policy").args(packages)).is_some_and(
+                |policies| {
+                    policies.matches("Candidate: ").count() == packages.len()
+                        && !policies.contains("Candidate: (none)")
+                },
+            )
+    }
+
+    /// Fetches the lists of packages.
+    fn refresh(self) -> Result<()> {
+        let command = match self {
+            Self::Apt => with("apt-get", &["update", "-q"]),
+            Self::Dnf => with("dnf", &["makecache"]),
+            Self::Pacman => with("pacman", &["--sync", "--refresh"]),
+            Self::Zypper => with("zypper", &["--non-interactive", "refresh"]),
+            Self::Apk => with("apk", &["update"]),
+        };
+        shell::quietly(command).context("cannot fetch the lists of packages")
+    }
+
+    fn installation(self, packages: &[&str]) -> Command {
         let mut command = match self {
             Self::Apt => {
-                let mut command = Command::new("apt-get");
-                command
-                    .args(["install", "-q", "--yes", "--no-install-recommends"])
-                    .env("DEBIAN_FRONTEND", "noninteractive")
-                    // invoke-rc.d starts no service where the run level is not one of its own: the
-                    // demo wants the programs of nginx and HAProxy, not a server on this host.
-                    .env("RUNLEVEL", "1");
+                let arguments = [
+                    "install",
+                    "-q",
+                    "--yes",
+                    "--no-install-recommends",
+                    // Nothing of this host is worth less than the demo.
+                    "--no-remove",
+                    // Unattended upgrades may be at work on a machine that has just started.
+                    "--option=DPkg::Lock::Timeout=120",
+                ];
+                let mut command = with("apt-get", &arguments);
+                command.env("DEBIAN_FRONTEND", "noninteractive");
                 command
             }
             Self::Dnf => with("dnf", &["install", "--assumeyes"]),
@@ -132,8 +212,8 @@ impl Manager {
             Self::Zypper => with("zypper", &["--non-interactive", "install"]),
             Self::Apk => with("apk", &["add"]),
         };
-        shell::quietly(command.args(packages))
-            .with_context(|| format!("cannot install {}", packages.join(" ")))
+        command.args(packages);
+        command
     }
 }
 
@@ -141,6 +221,23 @@ fn with(program: &str, arguments: &[&str]) -> Command {
     let mut command = Command::new(program);
     command.args(arguments);
     command
+}
+
+/// What a program prints, in the words of no particular language; `None` if it fails.
+fn output(command: &mut Command) -> Option<String> {
+    let output = command
+        .env("LC_ALL", "C")
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+fn has_candidate(policy: &str) -> bool {
+    policy.contains("Candidate: ") && !policy.contains("Candidate: (none)")
 }
 
 #[cfg(test)]
@@ -165,5 +262,16 @@ mod tests {
             Manager::Apk.packages(&[&SS, &NGINX]),
             ["iproute2-ss", "nginx"]
         );
+    }
+
+    #[test]
+    fn a_package_without_a_candidate_is_not_offered() {
+        assert!(has_candidate(
+            "wrk:\n  Installed: (none)\n  Candidate: 4.1.0-3+b2\n"
+        ));
+        assert!(!has_candidate(
+            "rustup:\n  Installed: (none)\n  Candidate: (none)\n"
+        ));
+        assert!(!has_candidate(""));
     }
 }

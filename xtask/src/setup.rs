@@ -14,6 +14,8 @@ use crate::{
 pub(crate) enum Group {
     /// To build the XDP programs.
     Build,
+    /// To check the format and the lints.
+    Lint,
     /// To make network namespaces and look into them.
     Network,
     /// Real servers and clients.
@@ -21,11 +23,12 @@ pub(crate) enum Group {
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 3] = [Self::Build, Self::Network, Self::Demo];
+    pub(crate) const ALL: [Self; 4] = [Self::Build, Self::Lint, Self::Network, Self::Demo];
 
     fn tools(self) -> &'static [&'static Tool] {
         match self {
             Self::Build => &[&CC],
+            Self::Lint => &[],
             Self::Network => &[&IP, &SS, &ETHTOOL],
             Self::Demo => &[&NGINX, &CURL, &WRK, &HAPROXY],
         }
@@ -34,38 +37,43 @@ impl Group {
 
 /// Installs what these groups miss, and says what it did.
 pub(crate) fn run(groups: &[Group]) -> Result<()> {
+    let manager = Manager::detect();
     let missing: Vec<_> = groups
         .iter()
         .flat_map(|group| group.tools())
         .filter(|tool| !tool.is_there())
         .copied()
         .collect();
-    let toolchain_missing = groups.contains(&Group::Build) && !toolchain::is_there();
-    if missing.is_empty() && !toolchain_missing {
-        eprintln!("set-up: everything is there");
-        return Ok(());
-    }
-    preflight::require_root("to install what is missing")?;
-    let manager = Manager::detect();
-    if let Some(manager) = manager {
-        step("fetching the lists of packages", || manager.refresh())?;
-    }
+    let mut done = false;
     if !missing.is_empty() {
-        let programs: Vec<_> = missing.iter().map(|tool| tool.program).collect();
-        let Some(manager) = manager else {
-            bail!(
-                "missing: {}; none of apt-get, dnf, pacman, zypper and apk is here to install them",
-                programs.join(", ")
-            );
-        };
-        let packages = manager.packages(&missing);
-        step(&format!("installing {}", packages.join(" ")), || {
-            manager.install(&packages)
-        })?;
+        install(&missing, manager)?;
+        done = true;
     }
-    if toolchain_missing {
-        toolchain::install(manager)?;
+    if groups.contains(&Group::Build) {
+        done |= toolchain::install(manager)?;
     }
-    eprintln!("set-up: done");
+    if groups.contains(&Group::Lint) {
+        done |= toolchain::install_lints(manager)?;
+    }
+    eprintln!(
+        "set-up: {}",
+        if done { "done" } else { "everything is there" }
+    );
     Ok(())
+}
+
+fn install(missing: &[&Tool], manager: Option<Manager>) -> Result<()> {
+    let programs: Vec<_> = missing.iter().map(|tool| tool.program).collect();
+    let programs = programs.join(", ");
+    let Some(manager) = manager else {
+        bail!(
+            "missing: {programs}; none of apt-get, dnf, pacman, zypper and apk is here to install \
+             them"
+        );
+    };
+    preflight::require_root(&format!("to install {programs}"))?;
+    let packages = manager.packages(missing).join(" ");
+    step(&format!("installing {packages}"), || {
+        manager.install_tools(missing)
+    })
 }

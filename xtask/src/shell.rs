@@ -1,13 +1,21 @@
 //! Running programs, and saying so.
 
 use std::{
+    collections::VecDeque,
     env,
-    path::{Path, PathBuf},
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Write as _},
+    path::Path,
     process::{Command, Stdio},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
+
+/// How often a program that works in the background shows a sign of life where there is no
+/// terminal to rewrite a line of.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
+/// Lines of a failed program that are shown.
+const TAIL: usize = 40;
 
 /// The workspace's directory.
 pub(crate) fn root() -> &'static Path {
@@ -23,13 +31,14 @@ pub(crate) fn cargo() -> Command {
     command
 }
 
-/// The program's path, if it is in `PATH` or where system programs are.
-pub(crate) fn which(program: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|directory| directory.join(program))
-        .find(|candidate| candidate.is_file())
+/// Whether a program runs and succeeds, and nothing else of it.
+pub(crate) fn succeeds(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
 }
 
 /// Runs a program that shows its own progress.
@@ -45,20 +54,40 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Runs a program quietly; its output is shown if it fails.
-pub(crate) fn quietly(command: &mut Command) -> Result<()> {
-    let shown = show(command);
-    let output = command
+/// Runs a program of which only the latest line is shown while it works, and the last ones if it
+/// fails.
+pub(crate) fn quietly(mut command: Command) -> Result<()> {
+    let shown = show(&command);
+    let (reader, writer) = io::pipe().context("cannot make a pipe")?;
+    let mut child = command
         .stdin(Stdio::null())
-        .output()
+        .stdout(writer.try_clone().context("cannot share a pipe")?)
+        .stderr(writer)
+        .spawn()
         .with_context(|| format!("cannot run {shown}"))?;
-    if !output.status.success() {
-        bail!(
-            "failed ({}): {shown}\n{}{}",
-            output.status,
-            String::from_utf8_lossy(&output.stdout),
-            String::from_utf8_lossy(&output.stderr)
-        );
+    // It holds the pipe's writing ends: the reader sees an end only once they are closed.
+    drop(command);
+
+    let mut progress = Progress::new();
+    let mut tail = VecDeque::with_capacity(TAIL);
+    for line in BufReader::new(reader).split(b'\n') {
+        let line = line.with_context(|| format!("cannot read the output of {shown}"))?;
+        let line = String::from_utf8_lossy(&line).trim_end().to_owned();
+        progress.show(&line);
+        if tail.len() == TAIL {
+            tail.pop_front();
+        }
+        tail.push_back(line);
+    }
+    progress.clear();
+    let status = child
+        .wait()
+        .with_context(|| format!("cannot wait for {shown}"))?;
+    if !status.success() {
+        for line in tail {
+            eprintln!("   {line}");
+        }
+        bail!("failed ({status}): {shown}");
     }
     Ok(())
 }
@@ -76,8 +105,70 @@ pub(crate) fn step<T>(what: &str, work: impl FnOnce() -> Result<T>) -> Result<T>
     done
 }
 
+/// The latest line of a program: in place on a terminal, now and then elsewhere.
+struct Progress {
+    terminal: bool,
+    last: Instant,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            terminal: io::stderr().is_terminal(),
+            last: Instant::now(),
+        }
+    }
+
+    fn show(&mut self, line: &str) {
+        let line: String = line.chars().filter(|c| !c.is_control()).take(76).collect();
+        if line.is_empty() {
+            return;
+        }
+        if self.terminal {
+            // Back to the first column, and clear the line.
+            eprint!("\r\x1b[2K   {line}");
+            // A terminal that does not take it loses progress, nothing else.
+            let _ = io::stderr().flush();
+        } else if self.last.elapsed() >= SIGN_OF_LIFE {
+            eprintln!("   {line}");
+            self.last = Instant::now();
+        }
+    }
+
+    fn clear(&self) {
+        if self.terminal {
+            eprint!("\r\x1b[2K");
+        }
+    }
+}
+
 fn show(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
     words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shell(script: &str) -> Command {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        command
+    }
+
+    #[test]
+    fn a_quiet_program_says_nothing_unless_it_fails() {
+        quietly(shell("echo out; echo err >&2")).unwrap();
+        let error = quietly(shell("exit 3")).unwrap_err().to_string();
+        assert_eq!(error, "failed (exit status: 3): sh -c exit 3");
+    }
+
+    #[test]
+    fn a_program_that_is_not_there_is_named() {
+        let error = quietly(Command::new("/nonexistent/program")).unwrap_err();
+        assert_eq!(error.to_string(), "cannot run /nonexistent/program");
+        assert!(!succeeds(&mut Command::new("/nonexistent/program")));
+    }
 }
