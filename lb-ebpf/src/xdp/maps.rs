@@ -158,7 +158,7 @@ pub(crate) fn last_hop_index(hop: &Hop) -> u16 {
     if LAST_HOPS.set(index, hop, 0).is_err() {
         return 0;
     }
-    match LAST_HOP_INDEX.insert(hop, &index, 0) {
+    match LAST_HOP_INDEX.insert(hop, index, 0) {
         Ok(()) => index as u16,
         Err(_) => 0,
     }
