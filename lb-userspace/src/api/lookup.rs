@@ -3,7 +3,7 @@ use std::collections::HashMap;
 use super::ApiError;
 use crate::{
     engine::{ServiceView, Snapshot},
-    model::{BackendIndex, Name},
+    model::{BackendIndex, Name, nearest},
 };
 
 pub(super) fn find_service<'a>(
@@ -26,13 +26,7 @@ pub(super) fn find_service<'a>(
 
 /// `did you mean "web-1"?`, where one of `names` is near enough.
 pub(super) fn closest<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Option<String> {
-    // A third of the letters may be wrong; neighbours that have changed places count once.
-    let near = (name.len() / 3).max(1);
-    names
-        .map(|candidate| (strsim::osa_distance(name, candidate), candidate))
-        .filter(|(distance, _)| *distance <= near)
-        .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| format!("did you mean {candidate:?}?"))
+    nearest(name, names).map(|near| format!("did you mean {near:?}?"))
 }
 
 /// Names by index, for what the data plane knows by index only.
@@ -43,20 +37,4 @@ pub(super) fn backend_names(snapshot: &Snapshot) -> HashMap<BackendIndex, Name> 
         .flat_map(|s| &s.backends)
         .map(|b| (b.index, b.backend.name.clone()))
         .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_near_name_is_suggested_and_a_far_one_is_not() {
-        let names = || ["web", "database", "mail"].into_iter();
-        assert_eq!(closest("wbe", names()).unwrap(), "did you mean \"web\"?");
-        assert_eq!(
-            closest("databse", names()).unwrap(),
-            "did you mean \"database\"?"
-        );
-        assert_eq!(closest("xyz", names()), None);
-    }
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use super::{ids::AllocationError, state::StateError};
 use crate::{
     dataplane::DataPlaneError,
-    model::{Admin, Backend, ConflictKind, Desired, Name, Service, Weight},
+    model::{Admin, Backend, ConflictKind, Desired, Name, Service, Weight, nearest},
 };
 
 /// A change of the desired state.
@@ -102,7 +102,7 @@ impl Change {
 }
 
 fn find_service<'d>(desired: &'d mut Desired, name: &Name) -> Result<&'d mut Service, ChangeError> {
-    let suggestion = closest(name, desired.services.iter().map(|s| &s.name));
+    let suggestion = suggestion(name, desired.services.iter().map(|s| &s.name));
     desired
         .service_mut(name.as_str())
         .ok_or_else(|| ChangeError::UnknownService {
@@ -112,7 +112,7 @@ fn find_service<'d>(desired: &'d mut Desired, name: &Name) -> Result<&'d mut Ser
 }
 
 fn find_backend<'s>(service: &'s mut Service, name: &Name) -> Result<&'s mut Backend, ChangeError> {
-    let suggestion = closest(name, service.backends.iter().map(|b| &b.name));
+    let suggestion = suggestion(name, service.backends.iter().map(|b| &b.name));
     let service_name = service.name.clone();
     service
         .backend_mut(name.as_str())
@@ -123,18 +123,9 @@ fn find_backend<'s>(service: &'s mut Service, name: &Name) -> Result<&'s mut Bac
         })
 }
 
-/// The candidate that `name` is most likely a misspelling of.
-fn closest<'n>(name: &Name, candidates: impl Iterator<Item = &'n Name>) -> Option<Name> {
-    // One letter in three may be wrong, so that short names are not taken for one another.
-    let tolerated = (name.as_str().len() / 3).clamp(1, 3);
-    candidates
-        .map(|candidate| {
-            let distance = strsim::osa_distance(name.as_str(), candidate.as_str());
-            (distance, candidate)
-        })
-        .filter(|(distance, _)| *distance <= tolerated)
-        .min()
-        .map(|(_, candidate)| candidate.clone())
+fn suggestion<'n>(name: &Name, candidates: impl Iterator<Item = &'n Name> + Clone) -> Option<Name> {
+    let near = nearest(name.as_str(), candidates.clone().map(Name::as_str))?;
+    candidates.into_iter().find(|n| n.as_str() == near).cloned()
 }
 
 /// Something that the running desired state has and its file has not, or the other way round.

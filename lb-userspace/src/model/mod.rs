@@ -12,6 +12,7 @@ mod ids;
 mod name;
 mod next_hop;
 mod service;
+mod suggest;
 
 pub use address::AddressFault;
 pub use backend::{Admin, Backend, Health, Weight};
@@ -24,3 +25,4 @@ pub use next_hop::{MacAddr, NextHop, Unresolved, VlanTag};
 pub use service::{
     Desired, Forwarding, Profile, Protocol, Scheduler, Service, TableSize, TimeoutOverrides,
 };
+pub use suggest::nearest;

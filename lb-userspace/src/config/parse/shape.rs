@@ -1,5 +1,7 @@
 //! The sections of the file and their keys.
 
+use crate::model::nearest;
+
 /// A section: how it is written, and which keys it has.
 pub(super) struct Shape {
     /// As in the file; empty for what stands before the first section.
@@ -88,7 +90,7 @@ impl Shape {
                 self.keys.join(", ")
             );
         }
-        let mend = if let Some(near) = nearest(key, self.keys) {
+        let mend = if let Some(near) = nearest(key, self.keys.iter().copied()) {
             format!("did you mean {near:?}?")
         } else if let Some(section) = ALL.iter().find(|shape| shape.last_part() == key) {
             format!("write that section as {}", section.title)
@@ -105,24 +107,4 @@ impl Shape {
         let path = self.title.trim_matches(['[', ']']);
         path.rsplit('.').next().unwrap_or(path)
     }
-}
-
-/// The candidate that `word` is most likely a misspelling of.
-pub(super) fn nearest<'a>(word: &str, candidates: &[&'a str]) -> Option<&'a str> {
-    // One letter in three may be wrong, so that short words are not taken for one another.
-    let tolerated = (word.len() / 3).clamp(1, 3);
-    if word.len() > 64 {
-        return None;
-    }
-    candidates
-        .iter()
-        .map(|candidate| {
-            (
-                strsim::osa_distance(&word.to_lowercase(), candidate),
-                *candidate,
-            )
-        })
-        .filter(|(distance, _)| *distance <= tolerated)
-        .min()
-        .map(|(_, candidate)| candidate)
 }

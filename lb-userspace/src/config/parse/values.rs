@@ -10,8 +10,7 @@ use std::{
 
 use toml::de::DeValue;
 
-use super::shape::nearest;
-use crate::model::{DurationError, format_duration, parse_duration};
+use crate::model::{DurationError, format_duration, nearest, parse_duration};
 
 /// What is wrong with a value and how to mend it, for the operator.
 pub(super) type Fault = String;
@@ -116,7 +115,7 @@ pub(super) fn choice<T: Copy>(
                 quoted.join(", ")
             ));
         }
-        Err(match nearest(word, &names) {
+        Err(match nearest(word, names.iter().copied()) {
             Some(near) => format!("{:?} is unknown: did you mean {near:?}?", shorten(word)),
             None => expected(&wanted, value),
         })
