@@ -121,7 +121,7 @@ pub struct Endpoint6 {
     pub reserved: [u8; 6],
 }
 
-/// One CPU's counters of a backend. Bytes are those of the IP packets.
+/// Counters of a backend: one CPU's in the map, sums of them elsewhere. Bytes are those of the IP packets.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BackendCounters {
@@ -130,6 +130,16 @@ pub struct BackendCounters {
     pub bytes_in: u64,
     pub packets_out: u64,
     pub bytes_out: u64,
+}
+
+impl core::ops::AddAssign for BackendCounters {
+    fn add_assign(&mut self, other: Self) {
+        self.connections += other.connections;
+        self.packets_in += other.packets_in;
+        self.bytes_in += other.bytes_in;
+        self.packets_out += other.packets_out;
+        self.bytes_out += other.bytes_out;
+    }
 }
 
 /// Two slots of a table: primary and secondary owner of each, as backend indices.

@@ -24,12 +24,7 @@ pub(super) fn service(
         .collect();
     let mut sums = view.retired;
     for index in &indices {
-        let one = reader.backend_counters(*index)?;
-        sums.connections += one.connections;
-        sums.packets_in += one.packets_in;
-        sums.bytes_in += one.bytes_in;
-        sums.packets_out += one.packets_out;
-        sums.bytes_out += one.bytes_out;
+        sums += reader.backend_counters(*index)?;
     }
     let own = reader.service_counters(view.id)?;
     Ok(ServiceInfo {

@@ -21,6 +21,7 @@ use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
 
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
+pub use lb_common::records::BackendCounters;
 pub use links::check_interfaces;
 pub use pins::{Detached, PinsError, detach};
 pub use reader::KernelReader;
@@ -189,16 +190,6 @@ pub struct ServiceCounters {
     /// New connections that found no place in the connection table, and were hashed.
     pub untracked: u64,
     pub drops: u64,
-}
-
-/// Sums over all CPUs; bytes are those of the IP packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BackendCounters {
-    pub connections: u64,
-    pub packets_in: u64,
-    pub bytes_in: u64,
-    pub packets_out: u64,
-    pub bytes_out: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,11 +3,7 @@
 use std::sync::{PoisonError, RwLock};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
-use lb_common::{
-    reason::Reason,
-    records::{self, Service},
-    tcp::State,
-};
+use lb_common::{reason::Reason, records::Service, tcp::State};
 
 use super::{
     AttachedInterface, BackendCounters, Connection, ConnectionTotals, DataPlaneError, Reader,
@@ -18,7 +14,7 @@ use crate::model::{BackendIndex, ServiceId};
 /// The aya side of [`Reader`].
 pub struct KernelReader {
     services: Array<MapData, Plain<Service>>,
-    backend_counters: PerCpuArray<MapData, Plain<records::BackendCounters>>,
+    backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
     tables: Tables,
     interfaces: RwLock<Vec<AttachedInterface>>,
@@ -75,11 +71,7 @@ impl Reader for KernelReader {
             .map_err(|error| DataPlaneError::new("read the backend counters", error))?;
         let mut sum = BackendCounters::default();
         for Plain(cpu) in values.iter() {
-            sum.connections += cpu.connections;
-            sum.packets_in += cpu.packets_in;
-            sum.bytes_in += cpu.bytes_in;
-            sum.packets_out += cpu.packets_out;
-            sum.bytes_out += cpu.bytes_out;
+            sum += *cpu;
         }
         Ok(sum)
     }

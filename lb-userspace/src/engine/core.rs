@@ -281,7 +281,7 @@ impl Core {
             };
             match self.reader.backend_counters(*index) {
                 Ok(counters) => {
-                    next.retired.entry(service).or_default().add(counters);
+                    next.retired.entry(service).or_default().0 += counters;
                     next.allocation.release_backend(service, *index);
                 }
                 Err(error) => {

@@ -78,17 +78,6 @@ pub struct State {
 #[serde(transparent)]
 pub struct Retired(#[serde(with = "StoredCounters")] pub BackendCounters);
 
-impl Retired {
-    pub(super) fn add(&mut self, counters: BackendCounters) {
-        let sum = &mut self.0;
-        sum.connections += counters.connections;
-        sum.packets_in += counters.packets_in;
-        sum.bytes_in += counters.bytes_in;
-        sum.packets_out += counters.packets_out;
-        sum.bytes_out += counters.bytes_out;
-    }
-}
-
 /// Why the state could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {

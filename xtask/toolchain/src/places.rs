@@ -85,7 +85,7 @@ pub(crate) fn installed(rustup: &Path) -> Vec<Place> {
     }
 }
 
-/// Lines such as `stable-x86_64-unknown-linux-gnu (active, default) /root/.rustup/…`.
+/// Lines such as `stable-x86_64-unknown-linux-gnu (active, default) /home/me/.rustup/…`.
 fn parse_installed(list: &str) -> Vec<Place> {
     list.lines()
         .filter_map(|line| {
