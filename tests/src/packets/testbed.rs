@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{
         Arc,
@@ -83,6 +83,21 @@ impl Testbed {
     ///
     /// As everything here, when the kernel refuses.
     pub fn with_capacity(flows: u32) -> Self {
+        Self::open(flows, |_| {})
+    }
+
+    /// [`Testbed::with_capacity`], with hash keys that are not drawn at random.
+    pub fn with_keys(flows: u32, keys: [u64; 4]) -> Self {
+        Self::open(flows, |maps| {
+            fs::create_dir_all(maps).expect("there is a BPF file system");
+            let mut map = Array::<MapData, [u64; 4]>::create(1, 0).expect("the kernel makes maps");
+            map.set(0, keys, 0).expect("the keys are written");
+            map.pin(maps.join("KEYS")).expect("the keys are pinned");
+        })
+    }
+
+    /// `prepare` may pin maps of its own before the data plane is made.
+    fn open(flows: u32, prepare: impl FnOnce(&Path)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lb-packets-{}-{number}", process::id());
@@ -95,6 +110,7 @@ impl Testbed {
             answer_echo: true,
             log: false,
         };
+        prepare(&maps_below(&directory));
         let mut plane = DataPlane::open(&settings)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
         let writer = plane.take_writer().expect("nobody has taken it");
@@ -137,6 +153,18 @@ impl Testbed {
     pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Outcome {
         let context = Context {
             data_end: linear as u32,
+            ..Context::default()
+        };
+        self.run_with(frame, Some(context))
+    }
+
+    /// Runs a frame that came in through this interface, with `linear` bytes in the first buffer.
+    pub fn run_buffers(&mut self, ifindex: u32, frame: &[u8], linear: usize) -> Outcome {
+        // The loopback is what the kernel takes for 0, and cannot be named.
+        let ingress_ifindex = if ifindex == 1 { 0 } else { ifindex };
+        let context = Context {
+            data_end: linear as u32,
+            ingress_ifindex,
             ..Context::default()
         };
         self.run_with(frame, Some(context))
@@ -323,11 +351,14 @@ impl Testbed {
         found.map(|connection| connection.state)
     }
 
+    /// Where the maps are pinned.
+    pub fn maps(&self) -> PathBuf {
+        maps_below(&self.directory)
+    }
+
     /// Empties the IPv4 connection table, as if this balancer had taken over from another.
     pub fn forget_connections(&mut self) {
-        let path = self
-            .directory
-            .join(format!("v{LAYOUT_VERSION}/maps/FLOWS4"));
+        let path = self.maps().join("FLOWS4");
         let data = MapData::from_pin(&path).expect("the table is pinned");
         let map = Map::from_map_data(data).expect("aya knows the map's type");
         let mut table: Array<_, [u64; 8]> = map.try_into().expect("it is an array of lines");
@@ -339,6 +370,10 @@ impl Testbed {
     pub fn totals(&self) -> ConnectionTotals {
         self.reader.connection_totals()
     }
+}
+
+fn maps_below(directory: &Path) -> PathBuf {
+    directory.join(format!("v{LAYOUT_VERSION}/maps"))
 }
 
 /// Packets by service and reason.

@@ -1,0 +1,69 @@
+//! A packet from a backend to a client: §6.
+
+use lb_common::reason::Reason;
+use lb_userspace::{
+    dataplane::BackendRecord,
+    model::{BackendIndex, Forwarding},
+};
+
+use super::{
+    Direction, Fate, FlowKey, Model, Record, Stop, Trace, Way,
+    emit::{Hop, emit},
+    rewrite::Rewrite,
+    segment::Segment,
+    state::{Sender, State},
+};
+
+impl Model {
+    pub(super) fn reply(&mut self, segment: &Segment<'_>, trace: &mut Trace) -> Way<Fate> {
+        for (index, backend) in self.config.chain(segment.source) {
+            if backend.forwarding != Forwarding::Nat {
+                continue;
+            }
+            let key = FlowKey::new(backend.service, segment.destination);
+            trace.flows.push(key);
+            let Some(record) = self.records.find(key) else {
+                continue;
+            };
+            if record.backend != index {
+                continue;
+            }
+            let answers_a_syn = segment.flags.syn() && segment.flags.ack();
+            let closed = matches!(record.state, State::Closing | State::TimeWait);
+            if closed && answers_a_syn {
+                self.records.remove(key);
+                continue;
+            }
+            return self.reply_of(segment, key, &record, index, &backend, trace);
+        }
+        Err(Stop::Pass)
+    }
+
+    fn reply_of(
+        &mut self,
+        segment: &Segment<'_>,
+        key: FlowKey,
+        record: &Record,
+        index: BackendIndex,
+        backend: &BackendRecord,
+        trace: &mut Trace,
+    ) -> Way<Fate> {
+        let refuse = |reason| Stop::Refuse(Some(key.service), reason);
+        segment.check(true).map_err(refuse)?;
+        if record.state == State::Ended {
+            return Err(refuse(Reason::Ended));
+        }
+        let state = record.state.after(Sender::Backend, segment.flags);
+        self.records.renew(key, state);
+        trace.renewed = Some(key);
+        trace.forwarded = Some((backend.forwarding, Direction::ToClient));
+        self.counters.reply(index, segment);
+        let packet = Rewrite::new(segment)
+            .source(backend.listen)
+            .hop()
+            .clamp(backend.max_packet)
+            .finish();
+        let family = segment.destination.ip();
+        Ok(emit(segment, &Hop::last(&record.last_hop), family, &packet))
+    }
+}
