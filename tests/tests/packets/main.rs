@@ -3,6 +3,8 @@
 
 mod connection;
 mod counters;
+mod mss;
+mod one_way;
 mod out;
 mod partial;
 mod pass;
