@@ -5,6 +5,7 @@
 //!
 //! * [`records`]: what stands in the maps, byte by byte.
 //! * [`flow`]: the connection table: one cache line a bucket, one record for both directions.
+//! * [`flood`]: when SYNs are a flood.
 //! * [`tcp`]: the life of a TCP connection as a middlebox sees it.
 //! * [`hash`]: the keyed hash that picks buckets and slots.
 //! * [`checksum`]: incremental updates of Internet checksums.
@@ -15,6 +16,7 @@
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod flood;
 pub mod flow;
 pub mod hash;
 pub mod lab;

@@ -103,6 +103,8 @@ impl DataPlane {
         let buckets6 = buckets(FLOWS6, settings.capacity_ipv6);
         let keys = Keys::adopt_or_make(&pins)?;
 
+        let multi_buffer = has_multi_buffer();
+        let buffers = u32::from(multi_buffer);
         let log_level = if settings.log { LOG_DEBUG } else { LOG_OFF };
         let paths: Vec<_> = pins::MAPS
             .iter()
@@ -116,6 +118,7 @@ impl DataPlane {
             .override_global("SELECTION_KEY1", &keys.0[3], true)
             .override_global("BUCKETS4", &buckets4, true)
             .override_global("BUCKETS6", &buckets6, true)
+            .override_global("MULTI_BUFFER", &buffers, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(FLOWS4, buckets4)
             .map_max_entries(FLOWS6, buckets6);
@@ -128,7 +131,6 @@ impl DataPlane {
 
         let mut open = |name: &'static str| open_pinned(&pins, name);
         write_settings(open("SETTINGS")?, settings)?;
-        let multi_buffer = has_multi_buffer();
         load_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;

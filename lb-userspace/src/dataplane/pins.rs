@@ -18,11 +18,12 @@ use std::{
 
 use aya::maps::MapInfo;
 use lb_common::{
+    flood::FloodMeter,
     flow::{Bucket4, Bucket6},
     reason::Reason,
     records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, FloodMeter, Hop, LAYOUT_VERSION,
-        MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, Service, Settings, Tunnel, program,
+        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
+        MAX_LAST_HOPS, MAX_SERVICES, Service, Settings, Tunnel, program,
     },
 };
 

@@ -74,27 +74,37 @@ pub struct Testbed {
 impl Testbed {
     /// With room for the flows that most tests make.
     pub fn new() -> Self {
-        Self::with_capacity(2_000)
+        Self::with_settings(|_| {})
     }
 
     /// With connection tables of `flows` each for IPv4 and IPv6.
+    pub fn with_capacity(flows: u32) -> Self {
+        Self::with_settings(|settings| {
+            settings.capacity = flows;
+            settings.capacity_ipv6 = flows;
+        })
+    }
+
+    /// With settings that differ from the tests' own as `change` says.
     ///
     /// # Panics
     ///
     /// As everything here, when the kernel refuses.
-    pub fn with_capacity(flows: u32) -> Self {
+    pub fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lb-packets-{}-{number}", process::id());
         let directory = PathBuf::from("/sys/fs/bpf").join(name);
-        let settings = Settings {
+        let mut settings = Settings {
             bpffs: directory.clone(),
-            capacity: flows,
-            capacity_ipv6: flows,
+            capacity: 2_000,
+            capacity_ipv6: 2_000,
+            // No test is a flood unless it says so.
             flood_limit: u32::MAX,
             answer_echo: true,
             log: false,
         };
+        change(&mut settings);
         let mut plane = DataPlane::open(&settings)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
         let writer = plane.take_writer().expect("nobody has taken it");

@@ -3,6 +3,7 @@
 
 mod connection;
 mod counters;
+mod flood;
 mod mss;
 mod one_way;
 mod out;
