@@ -9,11 +9,15 @@
 //! * [`hash`]: the keyed hash that picks buckets and slots.
 //! * [`checksum`]: incremental updates of Internet checksums.
 //! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
+//! * [`decap`]: what the decapsulator of backends and `lbctl decap` share.
+//! * [`ecn`]: congestion marks where a packet leaves a tunnel.
 //! * [`lab`]: what the benchmark tells the program that makes its packets.
 
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod decap;
+pub mod ecn;
 pub mod flow;
 pub mod hash;
 pub mod lab;
