@@ -62,14 +62,8 @@ impl DataPlane {
     /// Another daemon holds the pins; the pinned maps have another layout; the kernel refuses
     /// the program or a map (its verifier's log is in the error's source).
     pub fn open(settings: &Settings) -> Result<Self, DataPlaneError> {
-        if OBJECT.is_empty() {
-            return Err(DataPlaneError::new(
-                "load the XDP program",
-                "this binary was built without it (AYA_BUILD_SKIP): build it again without",
-            ));
-        }
-        raise_memlock_limit();
-        let pins = Pins::lock(&settings.bpffs)
+        prepare_load(OBJECT)?;
+        let pins = Pins::lock(&settings.bpffs, &pins::BALANCER)
             .map_err(|error| DataPlaneError::new("take the pins", error))?;
         let existing = pins
             .check()
@@ -118,7 +112,7 @@ impl DataPlane {
             .load(OBJECT)
             .map_err(|error| DataPlaneError::new("load the XDP object", error))?;
 
-        let program = entry_point();
+        let program = entry_point("lb", "lb_linear");
         let xdp = xdp(&mut ebpf, program)?;
         xdp.load()
             .map_err(|error| DataPlaneError::new("load the XDP program", error))?;
@@ -265,18 +259,30 @@ fn random(bytes: &mut [u8; 32]) -> std::io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
-/// `lb` declares multi-buffer support, which kernels before 5.18 do not have.
-fn entry_point() -> &'static str {
+/// What comes before any object is loaded.
+pub(super) fn prepare_load(object: &[u8]) -> Result<(), DataPlaneError> {
+    if object.is_empty() {
+        return Err(DataPlaneError::new(
+            "load the XDP program",
+            "this binary was built without it (AYA_BUILD_SKIP): build it again without",
+        ));
+    }
+    raise_memlock_limit();
+    Ok(())
+}
+
+/// `frags` declares multi-buffer support, which kernels before 5.18 do not have; `linear` does not.
+pub(super) fn entry_point(frags: &'static str, linear: &'static str) -> &'static str {
     match aya::util::KernelVersion::current() {
         Ok(version) if version < aya::util::KernelVersion::new(5, 18, 0) => {
             debug!("kernel without multi-buffer XDP");
-            "lb_linear"
+            linear
         }
-        _ => "lb",
+        _ => frags,
     }
 }
 
-fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
+pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
     let find = || format!("find program {name}");
     ebpf.program_mut(name)
         .ok_or_else(|| DataPlaneError::new(find(), "not in the object"))?
@@ -285,7 +291,7 @@ fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError
 }
 
 /// A handle of its own to a pinned map.
-fn open_pinned(pins: &Pins, name: &'static str) -> Result<Map, DataPlaneError> {
+pub(super) fn open_pinned(pins: &Pins, name: &'static str) -> Result<Map, DataPlaneError> {
     let failed = |error| DataPlaneError::new(format!("open map {name}"), error);
     Map::from_map_data(MapData::from_pin(pins.map(name)).map_err(failed)?).map_err(failed)
 }

@@ -3,7 +3,9 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod bpffs;
 mod convert;
+pub mod decap;
 mod flows;
 mod interface;
 mod kernel;
@@ -236,7 +238,8 @@ pub struct AttachedInterface {
     pub note: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttachMode {
     Native,
     Generic,

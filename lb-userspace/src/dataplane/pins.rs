@@ -1,7 +1,7 @@
-//! What stands in the bpffs, so that forwarding outlives the daemon.
+//! What stands in the bpffs, so that a data plane outlives the process that has made it.
 //!
 //! ```text
-//! <bpffs>/                     locked (flock) by the daemon that owns it
+//! <bpffs>/                     locked (flock) by the process that owns it: the daemon
 //!   v<layout>/maps/<NAME>      maps
 //!   v<layout>/links/<mode>-<ifindex>
 //! ```
@@ -12,7 +12,6 @@
 use std::{
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
@@ -26,7 +25,11 @@ use lb_common::{
     },
 };
 
-use super::{AttachMode, sys};
+use super::{
+    AttachMode,
+    bpffs::{holder, is_bpffs},
+    sys,
+};
 
 /// Why the pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +39,24 @@ pub enum PinsError {
     )]
     Create { path: PathBuf, source: io::Error },
     #[error(
-        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or set [daemon] bpffs"
+        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or name another directory ([daemon] bpffs, --bpffs)"
     )]
     NotBpffs { path: PathBuf },
-    #[error("the pins below {path} are held by another daemon{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
-    Held { path: PathBuf, holder: Option<u32> },
+    #[error("the pins below {path} are held by another {owner}{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Held {
+        path: PathBuf,
+        /// What holds pins of this kind.
+        owner: &'static str,
+        holder: Option<u32>,
+    },
     #[error("cannot lock {path}")]
     Lock { path: PathBuf, source: io::Error },
     #[error(
-        "pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old data plane down with `lbctl detach`"
+        "pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old one down with `{detach}`"
     )]
     Layout {
         path: PathBuf,
+        detach: &'static str,
         found: String,
         wanted: String,
     },
@@ -71,7 +80,7 @@ pub(super) struct PinnedMap {
     entries: Option<u32>,
 }
 
-const fn map(name: &'static str, key: usize, value: usize, entries: u32) -> PinnedMap {
+pub(super) const fn map(name: &'static str, key: usize, value: usize, entries: u32) -> PinnedMap {
     PinnedMap {
         name,
         key,
@@ -91,6 +100,25 @@ const fn sized_by_setting(name: &'static str, value: usize) -> PinnedMap {
 
 pub(super) const FLOWS4: &str = "FLOWS4";
 pub(super) const FLOWS6: &str = "FLOWS6";
+
+/// What a data plane keeps in its directory, and who.
+pub(super) struct Layout {
+    /// Raised whenever a map changes.
+    pub(super) version: u32,
+    pub(super) maps: &'static [PinnedMap],
+    /// The program that holds the directory's lock, for messages.
+    pub(super) owner: &'static str,
+    /// The command that takes it down, for messages.
+    pub(super) detach: &'static str,
+}
+
+/// The balancer's.
+pub(super) static BALANCER: Layout = Layout {
+    version: LAYOUT_VERSION,
+    maps: MAPS,
+    owner: "daemon",
+    detach: "lbctl detach",
+};
 
 /// Every map that the program and the daemon share across restarts.
 pub(super) const MAPS: &[PinnedMap] = &[
@@ -136,15 +164,30 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("TX_PORTS", 4, 8, 256),
 ];
 
-/// The directory of pins, locked for as long as this lives.
+/// The directory of pins, locked for as long as this lives (or only looked at).
 pub(super) struct Pins {
     root: PathBuf,
-    _lock: File,
+    pub(super) layout: &'static Layout,
+    _lock: Option<File>,
 }
 
 impl Pins {
+    /// To look at pins without taking their lock; `None`: there is no such directory.
+    pub(super) fn look(root: &Path, layout: &'static Layout) -> Result<Option<Self>, PinsError> {
+        // Who may not search the directory above is not to be told that there is nothing.
+        let exists = root.try_exists().map_err(|source| PinsError::Read {
+            path: root.to_owned(),
+            source,
+        })?;
+        Ok(exists.then(|| Self {
+            root: root.to_owned(),
+            layout,
+            _lock: None,
+        }))
+    }
+
     /// Makes the directory if there is none, and takes its lock.
-    pub(super) fn lock(root: &Path) -> Result<Self, PinsError> {
+    pub(super) fn lock(root: &Path, layout: &'static Layout) -> Result<Self, PinsError> {
         fs::create_dir_all(root).map_err(|source| PinsError::Create {
             path: root.to_owned(),
             source,
@@ -164,6 +207,7 @@ impl Pins {
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(PinsError::Held {
                     path: root.to_owned(),
+                    owner: layout.owner,
                     holder: holder(&lock),
                 });
             }
@@ -171,7 +215,8 @@ impl Pins {
         }
         let pins = Self {
             root: root.to_owned(),
-            _lock: lock,
+            layout,
+            _lock: Some(lock),
         };
         for directory in [pins.maps(), pins.links()] {
             fs::create_dir_all(&directory).map_err(|source| PinsError::Create {
@@ -182,12 +227,16 @@ impl Pins {
         Ok(pins)
     }
 
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
     fn maps(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}/maps"))
+        self.root.join(format!("v{}/maps", self.layout.version))
     }
 
     fn links(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}/links"))
+        self.root.join(format!("v{}/links", self.layout.version))
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -199,26 +248,15 @@ impl Pins {
     }
 
     /// The links that are pinned: path, interface index, mode.
-    pub(super) fn existing_links(&self) -> Result<Vec<(PathBuf, u32, AttachMode)>, PinsError> {
-        let directory = self.links();
-        let read = |source| PinsError::Read {
-            path: directory.clone(),
-            source,
-        };
+    pub(super) fn existing_links(&self) -> Result<Vec<PinnedLink>, PinsError> {
+        links_in(&self.links())
+    }
+
+    /// Those that programs of other layouts have left, too.
+    pub(super) fn links_of_every_layout(&self) -> Result<Vec<PinnedLink>, PinsError> {
         let mut links = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            let name = entry.file_name();
-            let parsed = name.to_str().and_then(|name| {
-                let (mode, ifindex) = name.split_once('-')?;
-                let mode = [AttachMode::Native, AttachMode::Generic]
-                    .into_iter()
-                    .find(|known| known.to_string() == mode)?;
-                Some((ifindex.parse().ok()?, mode))
-            });
-            if let Some((ifindex, mode)) = parsed {
-                links.push((entry.path(), ifindex, mode));
-            }
+        for layout in entries(&self.root)? {
+            links.extend(links_in(&layout.join("links"))?);
         }
         Ok(links)
     }
@@ -227,7 +265,7 @@ impl Pins {
     /// are sized by settings have, by name.
     pub(super) fn check(&self) -> Result<Vec<(&'static str, u32)>, PinsError> {
         let mut sizes = Vec::new();
-        for wanted in MAPS {
+        for wanted in self.layout.maps {
             let path = self.map(wanted.name);
             if !path.exists() {
                 continue;
@@ -245,6 +283,7 @@ impl Pins {
                 };
                 return Err(PinsError::Layout {
                     path,
+                    detach: self.layout.detach,
                     found: describe(found.key_size(), found.value_size(), found.max_entries()),
                     wanted: describe(wanted.key as u32, wanted.value as u32, entries),
                 });
@@ -274,7 +313,7 @@ pub fn detach(root: &Path) -> Result<Detached, PinsError> {
     if !root.exists() {
         return Ok(Detached::default());
     }
-    Pins::lock(root)?.remove()
+    Pins::lock(root, &BALANCER)?.remove()
 }
 
 impl Pins {
@@ -295,6 +334,39 @@ impl Pins {
     }
 }
 
+/// A pinned link: path, interface index, mode.
+pub(super) type PinnedLink = (PathBuf, u32, AttachMode);
+
+fn links_in(directory: &Path) -> Result<Vec<PinnedLink>, PinsError> {
+    let mut links = Vec::new();
+    for path in entries(directory)? {
+        let parsed = path.file_name().and_then(|name| {
+            let (mode, ifindex) = name.to_str()?.split_once('-')?;
+            let mode = [AttachMode::Native, AttachMode::Generic]
+                .into_iter()
+                .find(|known| known.to_string() == mode)?;
+            Some((ifindex.parse().ok()?, mode))
+        });
+        if let Some((ifindex, mode)) = parsed {
+            links.push((path, ifindex, mode));
+        }
+    }
+    Ok(links)
+}
+
+/// A directory that is not there has none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
+    let listed: io::Result<_> = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|source| PinsError::Read {
+            path: directory.to_owned(),
+            source,
+        }),
+    }
+}
+
 /// Removes the pin of a link; when this returns, its program is off the interface.
 pub(super) fn remove_link(path: &Path) -> Result<(), PinsError> {
     sys::detach_pinned_link(path)
@@ -309,32 +381,5 @@ fn remove_tree(path: &Path) -> Result<(), PinsError> {
     fs::remove_dir_all(path).map_err(|source| PinsError::Remove {
         path: path.to_owned(),
         source,
-    })
-}
-
-fn is_bpffs(path: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
-        return false;
-    };
-    // SAFETY: zeroed integers are a value of this C struct.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a terminated string and a valid place for the answer.
-    let result = unsafe { libc::statfs(path.as_ptr(), &mut found) };
-    result == 0 && found.f_type == libc::BPF_FS_MAGIC as libc::__fsword_t
-}
-
-/// The process that holds the lock, from `/proc/locks`.
-fn holder(lock: &File) -> Option<u32> {
-    let inode = lock.metadata().ok()?.ino();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        // "1: FLOCK  ADVISORY  WRITE 2506 00:27:66876 0 EOF"
-        let mut fields = line.split_whitespace().skip(1);
-        let kind = fields.next()?;
-        let pid = fields.nth(2)?;
-        let file = fields.next()?;
-        let same = kind == "FLOCK" && file.rsplit(':').next()?.parse() == Ok(inode);
-        same.then(|| pid.parse().ok()).flatten()
     })
 }

@@ -1,6 +1,9 @@
 //! Records of `lb-common` as aya takes them.
 
-use lb_common::records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service};
+use lb_common::{
+    decap,
+    records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service},
+};
 
 /// Types whose every byte counts: `repr(C)`, no padding, any bytes are a value.
 ///
@@ -21,6 +24,8 @@ unsafe impl Record for Endpoint4 {}
 unsafe impl Record for Endpoint6 {}
 // SAFETY: as above.
 unsafe impl Record for BackendCounters {}
+// SAFETY: as above.
+unsafe impl Record for decap::Settings {}
 
 /// A record as a key or a value of aya's maps.
 #[repr(transparent)]

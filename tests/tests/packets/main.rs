@@ -3,6 +3,7 @@
 
 mod connection;
 mod counters;
+mod decap;
 mod out;
 mod partial;
 mod pass;
