@@ -9,6 +9,7 @@
 //! * [`hash`]: the keyed hash that picks buckets and slots.
 //! * [`checksum`]: incremental updates of Internet checksums.
 //! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
+//! * [`snat`]: which ports a connection may be sent from.
 //! * [`decap`]: what the decapsulator of backends and `lbctl decap` share.
 //! * [`ecn`]: congestion marks where a packet leaves a tunnel.
 //! * [`lab`]: what the benchmark tells the program that makes its packets.
@@ -23,4 +24,5 @@ pub mod hash;
 pub mod lab;
 pub mod reason;
 pub mod records;
+pub mod snat;
 pub mod tcp;

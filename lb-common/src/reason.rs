@@ -49,11 +49,21 @@ reasons! {
     NoHeadroom = 11, "no_headroom", true, "the frame has no room for the way out's VLAN tags";
     Untracked = 12, "untracked", false, "new connection found no place in the connection table and was hashed";
     UntrackedReply = 13, "untracked_reply", false, "reply of a connection without a record, translated by hash";
+    FloodUnrecorded = 14, "flood_unrecorded", false, "new connection during a flood of SYNs, hashed and not recorded";
+    TooBig = 15, "too_big", true, "larger than what reaches the backend";
+    SnatExhausted = 16, "snat_exhausted", true, "no SNAT port is free for the connection";
+    Ended = 17, "ended", true, "connection was ended by the load balancer";
+    IcmpUnmatched = 18, "icmp_unmatched", true, "ICMP error about a connection that nobody has";
+    IcmpTranslated = 19, "icmp_translated", false, "ICMP error led to whom it concerns";
+    EchoAnswered = 20, "echo_answered", false, "echo request answered";
+    RstSent = 21, "rst_sent", false, "refusal answered with a RST";
+    IcmpSent = 22, "icmp_sent", false, "refusal answered with an ICMP error";
+    IcmpLimited = 23, "icmp_limited", false, "ICMP error not sent: too many already";
 }
 
 impl Reason {
     /// Counters in a service's row, a power of two.
-    pub const ROW: u32 = 16;
+    pub const ROW: u32 = 32;
 }
 
 const _: () = assert!(Reason::ALL.len() <= Reason::ROW as usize);

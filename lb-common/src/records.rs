@@ -9,7 +9,7 @@ use crate::tcp::TimeoutClass;
 
 /// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
 /// below a directory of this name and never adopts those of another.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
 pub const MAX_SERVICES: u32 = 1024;
@@ -21,6 +21,9 @@ pub const MAX_LAST_HOPS: u32 = 4096;
 pub const MAX_SHARED_ENDPOINT: u32 = 8;
 /// Slots of the largest table.
 pub const MAX_SLOTS: u32 = 65_537;
+/// Addresses to send from (`full-nat`) have indices 1 to `MAX_SNAT_ADDRESSES - 1`; 0 stands for
+/// "none".
+pub const MAX_SNAT_ADDRESSES: u32 = 256;
 
 /// Seconds are too fine and a division too dear: time is counted in units of 2^30 ns (1.074 s)
 /// since boot, modulo 2^24 (208 days).
@@ -43,10 +46,148 @@ pub struct Service {
     pub address: [u8; 16],
     /// Listen port, network order.
     pub port: [u8; 2],
-    pub reserved: [u8; 2],
+    /// How packets reach the backends, one of [`forwarding`].
+    pub forwarding: u8,
+    /// What a client is told when no backend can take its connection, an [`Answer`].
+    pub no_backend_answer: u8,
     /// Written by the packet path: until this tick, replies without a record may belong to a
     /// connection that found no place in the table, and are worth a hash.
     pub untracked_until: u32,
+}
+
+/// How a service's packets reach its backends: values of [`Service::forwarding`].
+pub mod forwarding {
+    /// Destination rewritten, and the source of replies rewritten back.
+    pub const NAT: u8 = 0;
+    /// Destination and source rewritten.
+    pub const FULL_NAT: u8 = 1;
+    /// Ethernet address rewritten only.
+    pub const DSR: u8 = 2;
+    /// An outer IP header in front.
+    pub const IPIP: u8 = 3;
+    /// Outer IP and UDP headers in front.
+    pub const GUE: u8 = 4;
+
+    /// Whether the backend answers past the load balancer, which then sees one direction only.
+    #[inline(always)]
+    #[must_use]
+    pub const fn sees_one_direction(forwarding: u8) -> bool {
+        forwarding >= DSR
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_tunnel(forwarding: u8) -> bool {
+        forwarding >= IPIP
+    }
+}
+
+/// The programs that go on with a packet where the first one leaves off, as indices of a program
+/// array.
+pub mod program {
+    /// Puts outer headers in front.
+    pub const TUNNEL: u32 = 0;
+    /// Balances connections of `full-nat` services.
+    pub const FULL_NAT: u32 = 1;
+    /// Answers echo requests and leads ICMP errors to whom they concern.
+    pub const ICMP: u32 = 2;
+    /// Samples and answers what was refused.
+    pub const REFUSE: u32 = 3;
+    /// Handshakes, and whatever has no record, of IPv4.
+    pub const OPEN4: u32 = 4;
+    /// The same of IPv6.
+    pub const OPEN6: u32 = 5;
+    /// Clamps an MSS that is not a SYN's first option.
+    pub const MSS: u32 = 6;
+    pub const COUNT: u32 = 7;
+}
+
+/// What the sender of a refused packet is told.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    Nothing = 0,
+    /// A TCP segment with RST (RFC 9293 §3.10.7.1).
+    Rst = 1,
+    /// ICMP "port unreachable".
+    PortUnreachable = 2,
+    /// ICMP "fragmentation needed" or ICMPv6 "packet too big".
+    TooBig = 3,
+}
+
+impl Answer {
+    /// From its number; what is none is [`Answer::Nothing`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn from_bits(bits: u8) -> Self {
+        match bits {
+            1 => Self::Rst,
+            2 => Self::PortUnreachable,
+            3 => Self::TooBig,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// Where the outer headers of a service's tunnelled packets come from, by service id.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tunnel {
+    /// Outer IPv6 source; its host bits are zero.
+    pub source6: [u8; 16],
+    /// Outer IPv4 source; its host bits are zero.
+    pub source4: [u8; 4],
+    /// Which bits of a flow's entropy go to the source's last 16 bits, host order.
+    pub entropy_mask6: u16,
+    pub entropy_mask4: u16,
+    /// Destination port of `gue`, network order.
+    pub port: [u8; 2],
+    pub reserved: [u8; 6],
+}
+
+/// What holds for all services; one entry. The daemon writes it word by word.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// SYNs without a record that one CPU records in a tick before it takes them for a flood.
+    pub flood_limit: u32,
+    /// 1: echo requests to service addresses are answered; 0: they pass to the host.
+    pub answer_echo: u32,
+}
+
+/// How many SYNs without a record a CPU has seen of late: tells a flood (one entry a CPU).
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FloodMeter {
+    /// The tick that `count` is of.
+    pub tick: u32,
+    pub count: u32,
+    /// 1 while SYNs are not recorded.
+    pub flooded: u32,
+    pub reserved: u32,
+}
+
+/// A refused packet, as the ring buffer of samples holds it.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// `CLOCK_MONOTONIC` in nanoseconds.
+    pub time: u64,
+    /// 4 bytes of IPv4 and 12 of zero, or 16 of IPv6.
+    pub source: [u8; 16],
+    pub destination: [u8; 16],
+    /// Network order; zero where they could not be read.
+    pub source_port: [u8; 2],
+    pub destination_port: [u8; 2],
+    pub ifindex: u32,
+    /// Service id; 0: none in particular.
+    pub service: u16,
+    /// A [`crate::reason::Reason`].
+    pub reason: u8,
+    /// 4 or 6.
+    pub version: u8,
+    pub length: u16,
+    pub reserved: [u8; 2],
 }
 
 /// An 802.1Q or 802.1ad tag, both fields in network order; all zero for none.
@@ -91,14 +232,20 @@ pub struct Backend {
     pub address_difference: u16,
     /// The same for address and port, to a TCP checksum.
     pub tuple_difference: u16,
-    /// Bits of [`Backend::ACCEPTS_NEW`].
+    /// Bits of [`Backend::ACCEPTS_NEW`] and its like.
     pub flags: u16,
-    pub reserved: u32,
+    /// Bytes of the largest IP packet that reaches it, without outer headers; 0: not known.
+    pub max_packet: u16,
+    pub reserved: u16,
 }
 
 impl Backend {
     /// May be given new connections.
     pub const ACCEPTS_NEW: u16 = 1;
+    /// Its address is of IPv6; matters in tunnels, where it need not be the service's family.
+    pub const IPV6: u16 = 2;
+    /// Its service's forwarding is [`forwarding::FULL_NAT`].
+    pub const FULL_NAT: u16 = 4;
 }
 
 /// Key of the maps from (address, port) to a service and to a backend, IPv4.
@@ -166,6 +313,10 @@ pub const fn pairs_in_half(slots: u32) -> u32 {
 }
 
 const _: () = assert!(size_of::<Service>() == 64);
+const _: () = assert!(size_of::<Tunnel>() == 32);
+const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<FloodMeter>() == 16);
+const _: () = assert!(size_of::<Sample>() == 56);
 const _: () = assert!(size_of::<Hop>() == 32);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<Endpoint4>() == 8);

@@ -10,6 +10,8 @@
 //!   alive restores it: a forged RST ends nothing (S-NAT-6, RFC 7857 §2).
 //! * A RST of the backend says that there is no connection. It makes the record as good as
 //!   half-open, so that forged ACKs cannot fill the table either.
+//! * Where only the client is seen, its ACK after its SYN has to do as proof: whoever forges both
+//!   gets a record.
 
 /// The flag byte of a TCP header (RFC 9293 §3.1), without CWR and ECE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,6 +91,12 @@ impl Flags {
 pub enum Side {
     Client = 0,
     Backend = 1,
+    /// A client whose backend answers it past the load balancer (`dsr` and tunnels).
+    ClientAlone = 2,
+}
+
+impl Side {
+    const COUNT: usize = 3;
 }
 
 /// State of a connection's record; four bits in a [`crate::flow::FlowValue`].
@@ -159,6 +167,8 @@ impl State {
     pub const TIME_WAIT: Self = Self(9);
     /// A RST of the client has passed on a connection that was established.
     pub const RESET: Self = Self(10);
+    /// The load balancer has ended the connection: either side is answered with a RST.
+    pub const ENDED: Self = Self(11);
 
     /// Numbers that four bits hold.
     const COUNT: usize = 16;
@@ -171,7 +181,17 @@ impl State {
         Self::FIN_WAIT_CLIENT,
         Self::FIN_WAIT_BACKEND,
     ]);
-    const REOPENS: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT, Self::REFUSED]);
+    const REOPENS: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT, Self::REFUSED, Self::ENDED]);
+    /// States that say, where only the client is seen, that a SYN is of a new connection: the
+    /// client has closed or reset the one before.
+    const REOPENS_ALONE: Set = Set::of(&[
+        Self::CLOSING,
+        Self::TIME_WAIT,
+        Self::REFUSED,
+        Self::ENDED,
+        Self::FIN_WAIT_CLIENT,
+        Self::RESET,
+    ]);
 
     /// From the low four bits of `bits`.
     #[inline(always)]
@@ -218,6 +238,13 @@ impl State {
         Self::REOPENS.has(self)
     }
 
+    /// The same where only the client's direction is seen.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reopens_alone(self) -> bool {
+        Self::REOPENS_ALONE.has(self)
+    }
+
     /// Whether a segment of the backend shows that it knows this connection no more: after both
     /// FINs it answers with a SYN-ACK only a SYN that has not come through here, from the same
     /// client and port straight to the backend. (Through here it would have made a new record.)
@@ -249,7 +276,7 @@ impl State {
             Self::FIN_WAIT_CLIENT | Self::FIN_WAIT_BACKEND => TimeoutClass::FinWait,
             Self::CLOSING => TimeoutClass::Closing,
             Self::TIME_WAIT => TimeoutClass::TimeWait,
-            Self::RESET => TimeoutClass::Reset,
+            Self::RESET | Self::ENDED => TimeoutClass::Reset,
             _ => TimeoutClass::HalfOpen,
         }
     }
@@ -268,11 +295,12 @@ impl State {
             Self::CLOSING => "CLOSING",
             Self::TIME_WAIT => "TIME_WAIT",
             Self::RESET => "RESET",
+            Self::ENDED => "ENDED",
             _ => "UNKNOWN",
         }
     }
 
-    /// The state after a segment of a connection whose both directions are seen.
+    /// The state after a segment.
     ///
     /// A SYN that starts a new connection (see [`State::reopens`]) is not for this function: the
     /// caller makes a new record of it.
@@ -306,10 +334,22 @@ impl State {
         }
     }
 
+    const fn after_client_alone(self, flags: Flags) -> Self {
+        match self {
+            Self::ESTABLISHED | Self::FIN_WAIT_CLIENT if flags.rst() => Self::RESET,
+            Self::SYN_SENT | Self::RESET | Self::ESTABLISHED if flags.rst() || flags.syn() => self,
+            Self::SYN_SENT | Self::RESET | Self::ESTABLISHED if flags.fin() => {
+                Self::FIN_WAIT_CLIENT
+            }
+            Self::SYN_SENT | Self::RESET if flags.ack() => Self::ESTABLISHED,
+            _ => self,
+        }
+    }
+
     const fn after_backend(self, flags: Flags) -> Self {
         if flags.rst() {
             return match self {
-                Self::CLOSING | Self::TIME_WAIT => self,
+                Self::CLOSING | Self::TIME_WAIT | Self::ENDED => self,
                 _ if self.is_live() => Self::REFUSED,
                 _ => self,
             };
@@ -334,17 +374,18 @@ impl State {
 }
 
 /// Next states by side, state and [`Flags::deciding`].
-static TRANSITIONS: [u8; 2 * State::COUNT * Flags::DECIDING] = {
-    let mut table = [0; 2 * State::COUNT * Flags::DECIDING];
+static TRANSITIONS: [u8; Side::COUNT * State::COUNT * Flags::DECIDING] = {
+    let mut table = [0; Side::COUNT * State::COUNT * Flags::DECIDING];
     let mut n = 0;
     while n < table.len() {
         let state = State(((n >> 4) % State::COUNT) as u8);
         let flags = Flags::decided((n % Flags::DECIDING) as u8);
-        table[n] = if n < table.len() / 2 {
-            state.after_client(flags).0
-        } else {
-            state.after_backend(flags).0
+        let after = match n / (State::COUNT * Flags::DECIDING) {
+            0 => state.after_client(flags),
+            1 => state.after_backend(flags),
+            _ => state.after_client_alone(flags),
         };
+        table[n] = after.0;
         n += 1;
     }
     table

@@ -57,6 +57,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         bpffs: daemon.bpffs.clone(),
         capacity: conntrack.capacity,
         capacity_ipv6: conntrack.capacity_ipv6,
+        flood_limit: 50_000,
+        answer_echo: true,
         log: options.program_log,
     })?;
     let begun = match begin(&mut data_plane, &options) {

@@ -51,6 +51,20 @@ pub fn insert<B: Bucket>(first: &B, second: &B, key: B::Key, value: FlowValue, n
     false
 }
 
+/// Puts a flow in a free or expired record of this bucket, and says in which. A half-open record
+/// does not give way here: where a record is a port in use, its port is too (S-NAT-4).
+#[inline(always)]
+pub fn insert_vacant<B: Bucket>(
+    bucket: &B,
+    key: B::Key,
+    value: FlowValue,
+    now: Tick,
+) -> Option<usize> {
+    let offer = bucket.cheapest(now);
+    let vacant = offer.price == 0 && bucket.take(offer.slot, offer.value, key, value);
+    vacant.then_some(offer.slot)
+}
+
 /// How often [`insert`] looks again after another CPU was faster.
 const ATTEMPTS: usize = 2;
 

@@ -29,7 +29,7 @@ mod bucket;
 mod key;
 mod value;
 
-pub use bucket::{Bucket, Bucket4, Bucket6, Found, RECORDS, insert};
+pub use bucket::{Bucket, Bucket4, Bucket6, Found, RECORDS, insert, insert_vacant};
 pub use key::{FlowKey4, FlowKey6};
 pub use value::{FlowValue, Tick};
 

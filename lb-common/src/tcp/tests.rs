@@ -225,3 +225,49 @@ fn impossible_flags() {
         assert!(!Flags::new(good).impossible(), "{good:#04x}");
     }
 }
+
+/// S-NAT-2 in modes that see one direction: the client's ACK after its SYN makes the connection.
+#[test]
+fn a_connection_of_which_only_the_client_is_seen() {
+    let alone = Side::ClientAlone;
+    walk(
+        State::SYN_SENT,
+        &[
+            (alone, SYN, State::SYN_SENT),
+            (alone, RST, State::SYN_SENT),
+            (alone, ACK, State::ESTABLISHED),
+            (alone, SYN, State::ESTABLISHED),
+            (alone, RST, State::RESET),
+            (alone, RST, State::RESET),
+            (alone, ACK, State::ESTABLISHED),
+            (alone, FIN, State::FIN_WAIT_CLIENT),
+            (alone, ACK, State::FIN_WAIT_CLIENT),
+            (alone, RST, State::RESET),
+            (alone, FIN, State::FIN_WAIT_CLIENT),
+        ],
+    );
+}
+
+/// S-NAT-7 in modes that see one direction.
+#[test]
+fn a_syn_reopens_what_the_lone_client_has_closed() {
+    for state in EVERY {
+        let closed = [State::FIN_WAIT_CLIENT, State::RESET].contains(&state);
+        assert_eq!(
+            state.reopens_alone(),
+            state.reopens() || closed,
+            "{state:?}"
+        );
+    }
+}
+
+/// S-CT-6: whatever comes, it is answered, until a SYN begins anew.
+#[test]
+fn what_was_ended_stays_ended() {
+    for side in [Client, Backend, Side::ClientAlone] {
+        for flags in 0..0x40 {
+            assert_eq!(State::ENDED.after(side, Flags::new(flags)), State::ENDED);
+        }
+    }
+    assert!(State::ENDED.reopens() && State::ENDED.is_live() && !State::ENDED.is_half_open());
+}

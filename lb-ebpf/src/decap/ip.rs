@@ -32,19 +32,10 @@ pub(crate) trait Ip {
     fn set_ecn(header: &mut Self::Header, ecn: Ecn);
 }
 
-/// The first byte of an IP packet.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-pub(crate) struct Octet(pub(crate) u8);
-
-// SAFETY: a byte.
-unsafe impl Header for Octet {}
-
-impl Octet {
-    #[inline(always)]
-    pub(crate) fn version(self) -> u8 {
-        self.0 >> 4
-    }
+/// The IP version that a packet's first byte names.
+#[inline(always)]
+pub(crate) fn version(first: u8) -> u8 {
+    first >> 4
 }
 
 /// The header of the packet that the frame holds.
@@ -63,8 +54,8 @@ impl<'p, O: Ip> Outer<'p, O> {
         let mut first = frame.network();
         let mut cursor = frame.network();
         let room = cursor.remaining();
-        let first = first.take::<Octet>().ok_or(Stop::NotOurs)?;
-        if first.version() != O::VERSION {
+        let first = first.take::<u8>().ok_or(Stop::NotOurs)?;
+        if version(*first) != O::VERSION {
             return Err(Stop::NotOurs);
         }
         let header = &*cursor.take::<O::Header>().ok_or(Stop::NotOurs)?;

@@ -6,7 +6,7 @@ use network_types::udp::UdpHdr;
 
 use super::{
     frame::{Cursor, Header},
-    ip::{Ip, Octet, Outer},
+    ip::{self, Ip, Outer},
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps,
@@ -81,12 +81,12 @@ fn gue<'p, O: Ip>(outer: &Outer<'p, O>) -> Result<Tunnel<'p>, Stop> {
         return Err(Stop::NotOurs);
     }
     let mut first = body;
-    let first = *first.take::<Octet>().ok_or(Outcome::GueVariant)?;
-    if first.0 >> 6 != VARIANT_1 {
+    let first = *first.take::<u8>().ok_or(Outcome::GueVariant)?;
+    if first >> 6 != VARIANT_1 {
         return Err(Outcome::GueVariant.into());
     }
     Ok(Tunnel {
-        version: first.version(),
+        version: ip::version(first),
         body,
         header_length: size_of::<UdpHdr>(),
         outcome: Outcome::Gue,

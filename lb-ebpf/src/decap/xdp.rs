@@ -8,7 +8,7 @@ use lb_common::{
 
 use super::{
     frame::Frame,
-    ip::{self, Ip, Octet},
+    ip::{self, Ip},
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps,
@@ -89,8 +89,8 @@ fn unwrap<O: Ip, I: Ip, const BUFFERS: bool>(
 ) -> Result<Outcome, Stop> {
     let mut first = tunnel.body;
     let mut body = tunnel.body;
-    let first = first.take::<Octet>().ok_or(Outcome::InnerTruncated)?;
-    if first.version() != I::VERSION {
+    let first = first.take::<u8>().ok_or(Outcome::InnerTruncated)?;
+    if ip::version(*first) != I::VERSION {
         return Err(Outcome::InnerVersion.into());
     }
     let inner = body.take::<I::Header>().ok_or(Outcome::InnerTruncated)?;

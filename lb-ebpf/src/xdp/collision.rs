@@ -47,7 +47,7 @@ fn rival<F: Family>(segment: &Segment<'_, F>, index: u16, backend: &Backend) -> 
         let sharer = maps::backend(other)?;
         if other != index {
             let key = F::key(segment.source(), segment.tcp.source, sharer.service);
-            if let Some(record) = track::find::<F>(key)
+            if let Some(record) = track::find::<F>(key, F::hash(key))
                 && record.value.backend() == other
             {
                 return Some(record);

@@ -6,7 +6,7 @@ use network_types::eth::EthHdr;
 
 use super::{
     Stop,
-    frame::{Frame, VlanHeader},
+    frame::{Cursor, Frame, VlanHeader},
     maps,
 };
 
@@ -19,35 +19,53 @@ pub(crate) struct Way {
 /// Sends a frame whose packet has been rewritten.
 #[inline(always)]
 pub(crate) fn emit(frame: &Frame<'_>, Way { service, hop }: Way) -> Result<u32, Stop> {
-    let drop = |reason| Stop::Drop { service, reason };
-    if hop.tag_count != frame.tag_count {
-        let grow = (i32::from(hop.tag_count) - i32::from(frame.tag_count)) * TAG;
-        // SAFETY: the context is valid; every pointer into the packet is read anew below.
-        if unsafe { bpf_xdp_adjust_head(frame.context, -grow) } != 0 {
-            return Err(drop(Reason::NoHeadroom));
-        }
-    }
-    write_header(frame, &hop).ok_or(drop(Reason::NoHeadroom))?;
-    if hop.ifindex == frame.ingress_ifindex() {
-        return Ok(xdp_action::XDP_TX);
-    }
-    maps::redirect(hop.ifindex).map_err(|_| drop(Reason::NoNextHop))
+    let no_headroom = || Stop::drop(service, Reason::NoHeadroom);
+    make_room(frame, &hop, 0).ok_or_else(no_headroom)?;
+    write_link(frame, &hop, frame.ether_type()).ok_or_else(no_headroom)?;
+    leave(frame, service, &hop)
+}
+
+/// Sends a frame with something new between its Ethernet and its network header: `ether_type` says
+/// what, in network order, `bytes` how long it is, and `write` writes it.
+#[inline(always)]
+pub(crate) fn emit_wrapped<'p>(
+    frame: &Frame<'p>,
+    Way { service, hop }: Way,
+    ether_type: u16,
+    bytes: usize,
+    write: impl FnOnce(Cursor<'p>) -> Option<()>,
+) -> Result<u32, Stop> {
+    let no_headroom = || Stop::drop(service, Reason::NoHeadroom);
+    make_room(frame, &hop, bytes).ok_or_else(no_headroom)?;
+    let network = write_link(frame, &hop, ether_type).ok_or_else(no_headroom)?;
+    write(network).ok_or_else(no_headroom)?;
+    leave(frame, service, &hop)
 }
 
 /// Bytes of a VLAN tag.
 const TAG: i32 = size_of::<VlanHeader>() as i32;
 
-/// The Ethernet header with the hop's tags (S-FWD-6), in front of the network header.
+/// Moves the frame's head so that the hop's tags and `bytes` more fit in front of the network header.
 #[inline(always)]
-fn write_header(frame: &Frame<'_>, hop: &Hop) -> Option<()> {
+fn make_room(frame: &Frame<'_>, hop: &Hop, bytes: usize) -> Option<()> {
+    let tags = i32::from(hop.tag_count) - i32::from(frame.tag_count);
+    let grow = tags * TAG + bytes as i32;
+    // SAFETY: the context is valid; every pointer into the packet is read anew behind this.
+    let moved = grow == 0 || unsafe { bpf_xdp_adjust_head(frame.context, -grow) } == 0;
+    moved.then_some(())
+}
+
+/// The Ethernet header with the hop's tags (S-FWD-6); what is behind it.
+#[inline(always)]
+fn write_link<'p>(frame: &Frame<'p>, hop: &Hop, ether_type: u16) -> Option<Cursor<'p>> {
     let mut cursor = frame.reread();
     let ethernet = cursor.take::<EthHdr>()?;
     ethernet.dst_addr = hop.destination;
     ethernet.src_addr = hop.source;
     let [outer, inner] = hop.tags;
     if hop.tag_count == 0 {
-        ethernet.ether_type = frame.ether_type();
-        return Some(());
+        ethernet.ether_type = ether_type;
+        return Some(cursor);
     }
     ethernet.ether_type = u16::from_ne_bytes(outer.tpid);
     let mut last = cursor.take::<VlanHeader>()?;
@@ -57,6 +75,15 @@ fn write_header(frame: &Frame<'_>, hop: &Hop) -> Option<()> {
         last = cursor.take::<VlanHeader>()?;
         last.tci = inner.tci;
     }
-    last.ether_type = frame.ether_type().to_ne_bytes();
-    Some(())
+    last.ether_type = ether_type.to_ne_bytes();
+    Some(cursor)
+}
+
+/// Out through the hop's interface.
+#[inline(always)]
+fn leave(frame: &Frame<'_>, service: u16, hop: &Hop) -> Result<u32, Stop> {
+    if hop.ifindex == frame.ingress_ifindex() {
+        return Ok(xdp_action::XDP_TX);
+    }
+    maps::redirect(hop.ifindex).map_err(|_| Stop::drop(service, Reason::NoNextHop))
 }

@@ -1,8 +1,9 @@
 //! What differs between IPv4 and IPv6.
 
-use lb_common::{flow::Bucket, reason::Reason, tcp::Flags};
+use lb_common::{checksum, flow::Bucket, reason::Reason, tcp::Flags};
 
 use super::{
+    Program,
     frame::{Cursor, Frame, Header},
     shared::SharedWord,
     tcp::TcpHeader,
@@ -20,8 +21,13 @@ pub(crate) trait Family: Sized {
     /// kernel reads keys word by word, and a word that was just written in pieces stalls it.
     type Endpoint: 'static;
 
+    /// The program that opens connections of this family.
+    const OPEN: Program;
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
+    /// Bytes of an IP header and a TCP header without options, which an MSS does not count
+    /// (RFC 6691).
+    const TCP_AND_IP: u16;
 
     fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self>;
     /// What [`Family::parse`] left unchecked because only a packet of ours is worth it.
@@ -56,7 +62,8 @@ pub(crate) trait Family: Sized {
 pub(crate) enum Parsed<'p, F: Family> {
     /// TCP with its ports in place.
     Segment(Segment<'p, F>),
-    /// Not TCP, or too short to tell.
+    Icmp,
+    /// Neither TCP nor ICMP, or too short to tell.
     Other,
     /// TCP that cannot be forwarded; whether it is dropped depends on whom it is aimed at.
     Suspect {
@@ -71,6 +78,8 @@ pub(crate) struct Segment<'p, F: Family> {
     pub(crate) tcp: &'p mut TcpHeader,
     /// Behind the IP header's fixed part.
     pub(crate) options: Cursor<'p>,
+    /// Behind the TCP header's fixed part.
+    pub(crate) tcp_options: Cursor<'p>,
     /// Bytes of IP header, with options and extension headers, before the TCP header.
     pub(crate) tcp_offset: usize,
     /// Bytes from the IP header to the end of the frame's first buffer.
@@ -99,8 +108,15 @@ impl<F: Family> Segment<'_, F> {
         F::length(self.ip)
     }
 
-    /// Everything that a router and a TCP would refuse (S-FWD-1, S-FWD-2), before anything is
-    /// changed.
+    /// Mends the TCP checksum after a change ([`checksum::difference`]).
+    #[inline(always)]
+    pub(crate) fn update_checksum(&mut self, difference: u16) {
+        let checksum = checksum::update(self.tcp.checksum(), difference);
+        self.tcp.set_checksum(checksum);
+    }
+
+    /// Everything that a TCP would refuse, and a router of its IP header (S-FWD-1), before anything
+    /// is changed.
     #[inline(always)]
     pub(crate) fn check(&self, frame: &Frame<'_>) -> Result<(), Reason> {
         F::check(self)?;
@@ -116,6 +132,12 @@ impl<F: Family> Segment<'_, F> {
         if self.flags().impossible() {
             return Err(Reason::ImpossibleFlags);
         }
+        Ok(())
+    }
+
+    /// Refuses a packet that has no hop left to go (S-FWD-2).
+    #[inline(always)]
+    pub(crate) fn check_hops(&self) -> Result<(), Reason> {
         if F::hop_limit(self.ip) <= 1 {
             return Err(Reason::TtlExpired);
         }

@@ -8,18 +8,15 @@ use aya_ebpf::{
 };
 use lb_common::records::{Hop, VlanTag};
 
-use super::{
-    family::{Family, Segment},
-    frame::Frame,
-};
+use super::{family::Family, frame::Frame};
 
 const TCP: u8 = 6;
 
-/// Where the kernel would send a packet from `source` to `destination`, if it knows the neighbour.
+/// Where the kernel would send a packet of `length` bytes from `source` to `destination`, if it knows the neighbour.
 #[inline(always)]
 pub(crate) fn lookup<F: Family>(
     frame: &Frame<'_>,
-    segment: &Segment<'_, F>,
+    length: usize,
     source: F::Address,
     destination: F::Address,
 ) -> Option<Hop> {
@@ -27,7 +24,7 @@ pub(crate) fn lookup<F: Family>(
     let mut parameters: Parameters = unsafe { mem::zeroed() };
     parameters.family = F::AF;
     parameters.l4_protocol = TCP;
-    parameters.__bindgen_anon_1.tot_len = segment.length() as u16;
+    parameters.__bindgen_anon_1.tot_len = length as u16;
     parameters.ifindex = frame.ingress_ifindex();
     parameters.__bindgen_anon_3.ipv6_src = F::fib_words(source);
     parameters.__bindgen_anon_4.ipv6_dst = F::fib_words(destination);
@@ -44,12 +41,25 @@ pub(crate) fn lookup<F: Family>(
         return None;
     }
     Some(Hop {
-        destination: parameters.dmac,
+        destination: by_words(&parameters.dmac),
         mtu: 0,
-        source: parameters.smac,
+        source: by_words(&parameters.smac),
         tag_count: 0,
         tags: [VlanTag::default(); 2],
         ifindex: parameters.ifindex,
         reserved: 0,
     })
+}
+
+/// A MAC address of the parameters, read in pieces that are aligned on the stack: the compiler,
+/// which may read packets unaligned, would read it so there too, and the verifier refuses that.
+#[inline(always)]
+fn by_words(mac: &[u8; 6]) -> [u8; 6] {
+    let words = core::ptr::from_ref(mac).cast::<[u8; 2]>();
+    let word = |n| {
+        // SAFETY: three pairs of bytes lie within the array.
+        unsafe { core::ptr::read_volatile(words.add(n)) }
+    };
+    let ([a, b], [c, d], [e, f]) = (word(0), word(1), word(2));
+    [a, b, c, d, e, f]
 }

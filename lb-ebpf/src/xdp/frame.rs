@@ -20,8 +20,12 @@ pub(crate) unsafe trait Header {}
 unsafe impl Header for EthHdr {}
 // SAFETY: byte arrays only.
 unsafe impl Header for VlanHeader {}
-// SAFETY: a byte.
+// SAFETY: bytes.
 unsafe impl Header for [u8; 2] {}
+// SAFETY: bytes.
+unsafe impl Header for [u8; 4] {}
+// SAFETY: a byte.
+unsafe impl Header for u8 {}
 
 /// What follows an outer EtherType of 802.1Q or 802.1ad.
 #[repr(C)]

@@ -8,6 +8,7 @@ use lb_common::{
 use network_types::ip::Ipv4Hdr;
 
 use super::{
+    Program,
     family::{Family, Parsed, Segment},
     frame::{Frame, Header},
     maps,
@@ -20,6 +21,7 @@ pub(crate) struct Ipv4;
 // SAFETY: byte arrays only.
 unsafe impl Header for Ipv4Hdr {}
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
 /// More-fragments flag and fragment offset (RFC 791 §3.1).
 const FRAGMENT: u16 = 0x3fff;
@@ -31,7 +33,9 @@ impl Family for Ipv4 {
     type Header = Ipv4Hdr;
     type Key = FlowKey4;
 
+    const OPEN: Program = Program::Open4;
     const AF: u8 = 2;
+    const TCP_AND_IP: u16 = 40;
 
     #[inline(always)]
     fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self> {
@@ -41,7 +45,10 @@ impl Family for Ipv4 {
             return Parsed::Other;
         };
         if ip.proto != TCP {
-            return Parsed::Other;
+            return match ip.proto {
+                ICMP => Parsed::Icmp,
+                _ => Parsed::Other,
+            };
         }
         let suspect = |reason| Parsed::Suspect {
             destination: u32::from_ne_bytes(ip.dst_addr),
@@ -61,6 +68,7 @@ impl Family for Ipv4 {
                 ip,
                 tcp,
                 options,
+                tcp_options: cursor,
                 tcp_offset,
                 room,
             }),
@@ -177,7 +185,7 @@ fn mend(ip: &mut Ipv4Hdr, difference: u16) {
 /// The sum of the words of the header's fixed part; with those of the options it folds to 0xFFFF
 /// where the checksum is right (RFC 791 §3.1).
 #[inline(always)]
-fn header_sum(ip: &Ipv4Hdr) -> u32 {
+pub(crate) fn header_sum(ip: &Ipv4Hdr) -> u32 {
     let words = |a: [u8; 2], b: [u8; 2]| u64::from(u32::from_ne_bytes([a[0], a[1], b[0], b[1]]));
     let address = |address: [u8; 4]| u64::from(u32::from_ne_bytes(address));
     let sum = words([ip.vihl, ip.tos], ip.tot_len)

@@ -7,6 +7,7 @@ use lb_common::{
 use network_types::ip::Ipv6Hdr;
 
 use super::{
+    Program,
     family::{Family, Parsed, Segment},
     frame::{Frame, Header},
     maps,
@@ -33,6 +34,7 @@ struct Extension {
 }
 
 const HOP_BY_HOP: u8 = 0;
+const ICMP: u8 = 58;
 const TCP: u8 = 6;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
@@ -52,7 +54,9 @@ impl Family for Ipv6 {
     type Header = Ipv6Hdr;
     type Key = FlowKey6;
 
+    const OPEN: Program = Program::Open6;
     const AF: u8 = 10;
+    const TCP_AND_IP: u16 = 60;
 
     #[inline(always)]
     fn parse<'p>(frame: &Frame<'p>) -> Parsed<'p, Self> {
@@ -65,6 +69,9 @@ impl Family for Ipv6 {
             destination: words(ip.dst_addr),
             reason,
         };
+        if ip.next_hdr == ICMP {
+            return Parsed::Icmp;
+        }
         let options = cursor;
         let noise = u64::from(ip.dst_addr[15]) << 8 | u64::from(ip.src_addr[15]);
         let mut walk = cursor;
@@ -113,6 +120,7 @@ impl Family for Ipv6 {
                 ip,
                 tcp,
                 options,
+                tcp_options: cursor,
                 tcp_offset: Ipv6Hdr::LEN + extensions,
                 room,
             }),

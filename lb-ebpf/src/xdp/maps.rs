@@ -1,21 +1,24 @@
 //! The maps, and typed access to them: what is unsafe about maps stays in this file.
 
 use aya_ebpf::{
-    Global, btf_maps,
+    Global,
+    bindings::xdp_action,
+    btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray},
+    programs::XdpContext,
 };
 use lb_common::{
     flow::{Bucket4, Bucket6, Tick, Word},
     hash::{HashKey, fast_range},
     reason::Reason,
     records::{
-        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, Service, Slot,
-        SlotPair, pairs_in_half,
+        Backend, BackendCounters, FloodMeter, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
+        Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
     },
 };
 
-use super::{family::Family, shared::SharedWord};
+use super::{Program, errand::Errand, family::Family, shared::SharedWord};
 
 /// The daemon maps these into its memory.
 const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -85,6 +88,18 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters> =
 #[map]
 static REASON_COUNTERS: PerCpuArray<u64> =
     PerCpuArray::with_max_entries(MAX_SERVICES * Reason::ROW, 0);
+/// Outer headers, by service id.
+#[map]
+static TUNNELS: Array<Tunnel> = Array::with_max_entries(MAX_SERVICES, 0);
+#[map]
+static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+#[map]
+static FLOOD_METER: PerCpuArray<FloodMeter> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
+/// The other programs, by [`Program`].
+#[map]
+static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(program::COUNT, 0);
 /// Interfaces that packets may be redirected to, by index.
 #[map]
 static TX_PORTS: DevMapHash = DevMapHash::with_max_entries(256, 0);
@@ -199,7 +214,60 @@ pub(crate) fn slot(id: u16, service: &Service, hash: u64) -> Option<Slot> {
 pub(crate) fn expect_untracked_replies(id: u16, until: Tick) {
     if let Some(service) = SERVICES.get_ptr_mut(u32::from(id)) {
         // SAFETY: an aligned word of a map that nobody else writes but other CPUs doing the same.
-        unsafe { core::ptr::write_volatile(&raw mut (*service).untracked_until, until.get()) };
+        // It is written once a tick at most, because every packet to the service reads its line.
+        unsafe {
+            let word = &raw mut (*service).untracked_until;
+            if core::ptr::read_volatile(word) != until.get() {
+                core::ptr::write_volatile(word, until.get());
+            }
+        };
+    }
+}
+
+/// The outer headers of a service's packets.
+#[inline(always)]
+pub(crate) fn tunnel(id: u16) -> Option<&'static Tunnel> {
+    TUNNELS.get(u32::from(id))
+}
+
+#[inline(always)]
+pub(crate) fn settings() -> Option<&'static Settings> {
+    SETTINGS.get(0)
+}
+
+/// This CPU's.
+#[inline(always)]
+pub(crate) fn flood_meter() -> Option<&'static mut FloodMeter> {
+    // SAFETY: this CPU's own; the program is not preempted by another XDP program.
+    FLOOD_METER
+        .get_ptr_mut(0)
+        .map(|meter| unsafe { &mut *meter })
+}
+
+/// What the program before this one has left on this CPU.
+#[inline(always)]
+pub(crate) fn errand() -> Option<&'static Errand> {
+    ERRAND.get(0)
+}
+
+/// For [`continue_with`].
+#[inline(always)]
+pub(crate) fn leave_errand(write: impl FnOnce(&mut Errand)) {
+    if let Some(errand) = ERRAND.get_ptr_mut(0) {
+        // SAFETY: as in `flood_meter`.
+        write(unsafe { &mut *errand });
+    }
+}
+
+/// Leaves the packet to another program.
+#[inline(always)]
+pub(crate) fn continue_with(ctx: &XdpContext, program: Program) -> u32 {
+    // SAFETY: every entry is an XDP program of this object, which the daemon has put there.
+    unsafe { PROGRAMS.tail_call(ctx, program as u32) };
+    // Only where the entry is empty.
+    match program {
+        Program::Refuse => xdp_action::XDP_DROP,
+        _ => xdp_action::XDP_ABORTED,
     }
 }
 

@@ -3,54 +3,99 @@
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::{Backend, MAX_SHARED_ENDPOINT, Service},
+    records::{Answer, Backend, Hop, MAX_SHARED_ENDPOINT, Service},
     tcp::{Side, State},
 };
 
 use super::{
-    Stop, clock,
-    emit::Way,
+    Program, Stop, clock,
+    emit::{Way, emit},
     family::{Family, Segment},
     fib,
     frame::Frame,
+    full_nat,
     maps::{self, Direction},
-    rewrite, select,
+    mss, rewrite, select,
     track::{self, Record},
 };
 
-/// Finds the connection that the packet replies to and rewrites the packet; the way that it is to go.
+/// Finds the connection that the packet replies to, rewrites the packet and sends it.
 ///
 /// A backend's address may stand in several services, each with a record of its own: the chain of
 /// [`Backend::next_with_same_address`] leads through them. A packet of no connection of ours (the
 /// answer to a health check, or to somebody who reaches the backend directly) passes untouched.
 #[inline(always)]
-pub(crate) fn translate<F: Family>(
+pub(crate) fn forward<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     first: u16,
-) -> Result<Way, Stop> {
-    let mut index = first;
-    for _ in 0..MAX_SHARED_ENDPOINT {
-        let Some(backend) = maps::backend(index) else {
-            break;
-        };
-        let key = F::key(
-            segment.destination(),
-            segment.tcp.destination,
-            backend.service,
-        );
-        if let Some(record) = track::find::<F>(key)
-            && record.value.backend() == index
-        {
+) -> Result<u32, Stop> {
+    if !segment.flags().syn() {
+        for (index, backend) in chain(first) {
+            if let Some(record) = find::<F>(segment, index, backend)? {
+                return follow::<F>(frame, segment, index, backend, record, None);
+            }
+        }
+    }
+    maps::leave_errand(|errand| {
+        errand.service = 0;
+        errand.backend = first;
+    });
+    Err(Stop::Continue(F::OPEN))
+}
+
+/// The same for segments with SYN, and for those without a record.
+#[inline(always)]
+pub(crate) fn open<F: Family>(
+    frame: &Frame<'_>,
+    segment: &mut Segment<'_, F>,
+    first: u16,
+) -> Result<u32, Stop> {
+    for (index, backend) in chain(first) {
+        if let Some(record) = find::<F>(segment, index, backend)? {
             if !record.value.state().is_succeeded(segment.flags()) {
-                return follow::<F>(frame, segment, index, backend, record);
+                let mss = mss::clamp(segment, backend);
+                return follow::<F>(frame, segment, index, backend, record, mss);
             }
             // The client speaks with the backend itself now, and is to see the backend's address.
             record.update(record.value.with_state(State::FREE));
         }
-        index = backend.next_with_same_address;
     }
     untracked::<F>(frame, segment, first)
+}
+
+/// The backends that share an address, from `first` on.
+#[inline(always)]
+fn chain(first: u16) -> impl Iterator<Item = (u16, &'static Backend)> {
+    let mut index = first;
+    (0..MAX_SHARED_ENDPOINT).map_while(move |_| {
+        let backend = maps::backend(index)?;
+        let this = index;
+        index = backend.next_with_same_address;
+        Some((this, backend))
+    })
+}
+
+/// The record of the client's connection with this very backend.
+#[inline(always)]
+fn find<F: Family>(
+    segment: &Segment<'_, F>,
+    index: u16,
+    backend: &Backend,
+) -> Result<Option<Record>, Stop> {
+    if backend.flags & Backend::FULL_NAT != 0 {
+        return match full_nat::is_reply::<F>(segment, index) {
+            true => Err(Stop::Continue(Program::FullNat)),
+            false => Ok(None),
+        };
+    }
+    let key = F::key(
+        segment.destination(),
+        segment.tcp.destination,
+        backend.service,
+    );
+    let record = track::find::<F>(key, F::hash(key));
+    Ok(record.filter(|record| record.value.backend() == index))
 }
 
 #[inline(always)]
@@ -60,30 +105,27 @@ fn follow<F: Family>(
     index: u16,
     backend: &Backend,
     record: Record,
-) -> Result<Way, Stop> {
-    let drop = |reason| Stop::Drop {
-        service: backend.service,
-        reason,
-    };
+    mss: Option<u16>,
+) -> Result<u32, Stop> {
+    let drop = |reason| Stop::drop(backend.service, reason);
     segment.check(frame).map_err(drop)?;
+    segment.check_hops().map_err(drop)?;
+    if record.value.state() == State::ENDED {
+        return Err(Stop::answer(backend.service, Reason::Ended, Answer::Rst));
+    }
     let service = maps::service(backend.service).ok_or(Stop::Pass)?;
     let hop = match maps::last_hop(record.value.last_hop()) {
         Some(hop) => *hop,
         None => fib::lookup::<F>(
             frame,
-            segment,
+            segment.length(),
             F::address(&service.address),
             segment.destination(),
         )
         .ok_or(drop(Reason::NoNextHop))?,
     };
     renew(service, segment, record, clock::now());
-    maps::count_packet(index, Direction::Out, segment.length(), 0);
-    rewrite::reply(segment, service, backend);
-    Ok(Way {
-        service: backend.service,
-        hop,
-    })
+    send(frame, segment, index, backend, service, hop, mss)
 }
 
 #[inline(always)]
@@ -103,23 +145,40 @@ fn untracked<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     first: u16,
-) -> Result<Way, Stop> {
+) -> Result<u32, Stop> {
     let (index, backend, service) = owner::<F>(segment, first).ok_or(Stop::Pass)?;
     segment.check(frame).map_err(|_| Stop::Pass)?;
+    segment.check_hops().map_err(|_| Stop::Pass)?;
     let hop = fib::lookup::<F>(
         frame,
-        segment,
+        segment.length(),
         F::address(&service.address),
         segment.destination(),
     )
     .ok_or(Stop::Pass)?;
     maps::count_reason(backend.service, Reason::UntrackedReply);
+    let mss = mss::clamp(segment, backend);
+    send(frame, segment, index, backend, service, hop, mss)
+}
+
+/// Sends a reply to its client; `mss` as in [`super::request::deliver`].
+#[inline(always)]
+fn send<F: Family>(
+    frame: &Frame<'_>,
+    segment: &mut Segment<'_, F>,
+    index: u16,
+    backend: &Backend,
+    service: &Service,
+    hop: Hop,
+    mss: Option<u16>,
+) -> Result<u32, Stop> {
+    let id = backend.service;
     maps::count_packet(index, Direction::Out, segment.length(), 0);
     rewrite::reply(segment, service, backend);
-    Ok(Way {
-        service: backend.service,
-        hop,
-    })
+    match mss {
+        Some(limit) => Err(mss::search_later(id, &hop, limit, false)),
+        None => emit(frame, Way { service: id, hop }),
+    }
 }
 
 /// The first backend with this address and port, from `first` on, whose slot the client falls on
@@ -130,9 +189,7 @@ fn owner<F: Family>(
     first: u16,
 ) -> Option<(u16, &'static Backend, &'static Service)> {
     let now = clock::now();
-    let mut index = first;
-    for _ in 0..MAX_SHARED_ENDPOINT {
-        let backend = maps::backend(index)?;
+    for (index, backend) in chain(first) {
         let service = maps::service(backend.service)?;
         let until = service.untracked_until;
         if until != 0 && !Tick::new(until).is_before(now) {
@@ -142,11 +199,10 @@ fn owner<F: Family>(
                 backend.service,
             );
             let owner = select::select::<F>(backend.service, service, key);
-            if matches!(owner, Ok((owner, _)) if owner == index) {
+            if matches!(owner, Some((owner, _)) if owner == index) {
                 return Some((index, backend, service));
             }
         }
-        index = backend.next_with_same_address;
     }
     None
 }

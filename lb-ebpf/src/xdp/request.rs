@@ -1,88 +1,122 @@
 //! Packets from clients to a service.
 
 use lb_common::{
-    flow::{FlowValue, Tick},
+    flow::Tick,
     reason::Reason,
-    records::{Backend, Service},
+    records::{Answer, Backend, Service, forwarding},
     tcp::{Side, State},
 };
 
 use super::{
-    Stop, clock, collision,
-    emit::Way,
+    Program, Refusal, Stop, clock,
+    emit::{Way, emit},
     family::{Family, Segment},
     fib,
     frame::Frame,
     last_hop,
     maps::{self, Direction},
-    rewrite, select,
+    mss, rewrite,
     track::{self, Record},
 };
 
 /// A backend, and whether this packet begins a connection with it.
-struct Chosen {
-    index: u16,
-    backend: &'static Backend,
-    connections: u64,
+pub(crate) struct Chosen {
+    pub(crate) index: u16,
+    pub(crate) backend: &'static Backend,
+    pub(crate) connections: u64,
 }
 
-/// Finds or picks the packet's backend and rewrites the packet; the way that it is to go.
+/// A service's record, and how it is forwarded.
+#[derive(Clone, Copy)]
+pub(crate) struct Target {
+    pub(crate) id: u16,
+    pub(crate) service: &'static Service,
+}
+
+impl Target {
+    #[inline(always)]
+    pub(crate) fn drop(self, reason: Reason) -> Stop {
+        Stop::drop(self.id, reason)
+    }
+
+    /// No backend can take the packet (S-CT-7).
+    #[inline(always)]
+    pub(crate) fn no_backend(self) -> Stop {
+        let answer = Answer::from_bits(self.service.no_backend_answer);
+        Stop::answer(self.id, Reason::NoBackend, answer)
+    }
+
+    /// The load balancer sees nothing of what the backend answers.
+    #[inline(always)]
+    pub(crate) fn is_one_way(self) -> bool {
+        forwarding::sees_one_direction(self.service.forwarding)
+    }
+
+    /// Everything that keeps a packet from being forwarded, whatever its connection.
+    #[inline(always)]
+    pub(crate) fn check<F: Family>(
+        self,
+        frame: &Frame<'_>,
+        segment: &Segment<'_, F>,
+    ) -> Result<(), Stop> {
+        segment.check(frame).map_err(|reason| self.drop(reason))?;
+        if self.service.forwarding == forwarding::DSR {
+            return Ok(());
+        }
+        segment.check_hops().map_err(|reason| self.drop(reason))
+    }
+}
+
+/// Sends a packet of a connection that has a record; everything else is for [`super::open`].
 #[inline(always)]
-pub(crate) fn translate<F: Family>(
+pub(crate) fn forward<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     id: u16,
-) -> Result<Way, Stop> {
-    let drop = |reason| Stop::Drop {
-        service: id,
-        reason,
-    };
-    segment.check(frame).map_err(drop)?;
+) -> Result<u32, Stop> {
     let service = maps::service(id).ok_or(Stop::Pass)?;
-    let key = F::key(segment.source(), segment.tcp.source, id);
-    let now = clock::now();
-    let chosen = match track::find::<F>(key) {
-        Some(record) if !begins_anew::<F>(segment, record.value, now) => {
-            follow::<F>(frame, segment, service, record, now)
-        }
-        record => open::<F>(frame, segment, id, service, key, record, now),
+    if service.forwarding == forwarding::FULL_NAT {
+        return Err(Stop::Continue(Program::FullNat));
     }
-    .map_err(drop)?;
-    let hop = match chosen.backend.hop {
-        hop if hop.ifindex != 0 => hop,
-        _ => fib::lookup::<F>(
-            frame,
-            segment,
-            segment.source(),
-            F::address(&chosen.backend.address),
-        )
-        .ok_or(drop(Reason::NoNextHop))?,
+    let target = Target { id, service };
+    target.check(frame, segment)?;
+    let key = F::key(segment.source(), segment.tcp.source, id);
+    let hash = F::hash(key);
+    let record = match track::find::<F>(key, hash) {
+        Some(record) if !segment.flags().syn() => record,
+        _ => {
+            maps::leave_errand(|errand| errand.service = id);
+            return Err(Stop::Continue(F::OPEN));
+        }
     };
-    maps::count_packet(
-        chosen.index,
-        Direction::In,
-        segment.length(),
-        chosen.connections,
-    );
-    rewrite::request(segment, chosen.backend);
-    Ok(Way { service: id, hop })
+    let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
+    deliver(frame, segment, target, hash, &chosen, None)
 }
 
 /// A packet of a connection that has a record.
 #[inline(always)]
-fn follow<F: Family>(
+pub(crate) fn follow<F: Family>(
     frame: &Frame<'_>,
     segment: &Segment<'_, F>,
-    service: &Service,
+    target: Target,
     record: Record,
     now: Tick,
-) -> Result<Chosen, Reason> {
+) -> Result<Chosen, Stop> {
     let index = record.value.backend();
-    let backend = maps::backend(index).ok_or(Reason::NoBackend)?;
-    let next = record.value.state().after(Side::Client, segment.flags());
+    let backend = maps::backend(index).ok_or_else(|| target.no_backend())?;
+    let state = record.value.state();
+    if state == State::ENDED {
+        return Err(Stop::answer(target.id, Reason::Ended, Answer::Rst));
+    }
+    let side = if target.is_one_way() {
+        Side::ClientAlone
+    } else {
+        Side::Client
+    };
+    let next = state.after(side, segment.flags());
     let mut value = record
         .value
-        .renewed(next, track::expiry(service, next, now));
+        .renewed(next, track::expiry(target.service, next, now));
     if value != record.value {
         value = last_hop::refresh(frame, value);
         record.update(value);
@@ -94,63 +128,52 @@ fn follow<F: Family>(
     })
 }
 
-/// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
+/// Sends a packet to its backend; `mss` is the limit for an option that is still to be found.
 #[inline(always)]
-fn begins_anew<F: Family>(segment: &Segment<'_, F>, value: FlowValue, now: Tick) -> bool {
-    if !segment.flags().opens() {
-        return false;
-    }
-    let state = value.state();
-    if state.reopens() || value.is_expired(now) {
-        return true;
-    }
-    // A retransmitted SYN leaves a backend that went down while the handshake was under way.
-    let backend = maps::backend(value.backend());
-    state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0)
-}
-
-/// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
-/// one that begins a new connection in place of its record's.
-#[inline(always)]
-fn open<F: Family>(
+pub(crate) fn deliver<F: Family>(
     frame: &Frame<'_>,
-    segment: &Segment<'_, F>,
-    id: u16,
-    service: &Service,
-    key: F::Key,
-    record: Option<Record>,
-    now: Tick,
-) -> Result<Chosen, Reason> {
-    let flags = segment.flags();
-    if flags.syn() && flags.ack() {
-        return Err(Reason::UnexpectedSynAck);
-    }
-    let (index, backend) = select::select::<F>(id, service, key)?;
-    collision::clear::<F>(segment, index, backend, now)?;
-    let chosen = Chosen {
-        index,
-        backend,
-        connections: u64::from(flags.syn()),
+    segment: &mut Segment<'_, F>,
+    target: Target,
+    hash: u64,
+    chosen: &Chosen,
+    mss: Option<u16>,
+) -> Result<u32, Stop> {
+    let Target { id, service } = target;
+    let backend = chosen.backend;
+    let is_tunnel = forwarding::is_tunnel(service.forwarding);
+    let hop = match backend.hop {
+        hop if hop.ifindex != 0 || is_tunnel => hop,
+        _ => fib::lookup::<F>(
+            frame,
+            segment.length(),
+            segment.source(),
+            F::address(&backend.address),
+        )
+        .ok_or(target.drop(Reason::NoNextHop))?,
     };
-    // There is nothing to remember of a connection that ends here.
-    if flags.rst() {
-        return Ok(chosen);
+    let length = segment.length();
+    if backend.max_packet != 0 && length > usize::from(backend.max_packet) {
+        return Err(Stop::Refuse(Refusal {
+            service: id,
+            reason: Reason::TooBig,
+            answer: Answer::TooBig,
+            mtu: backend.max_packet,
+        }));
     }
-    let value = FlowValue::new(
-        index,
-        last_hop::learn(frame),
-        State::SYN_SENT,
-        track::expiry(service, State::SYN_SENT, now),
-    );
-    match record {
-        Some(record) => record.update(value.in_generation_of(record.value)),
-        None if track::insert::<F>(key, value, now) => {}
-        None => {
-            if flags.opens() {
-                maps::count_reason(id, Reason::Untracked);
-            }
-            maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
-        }
+    maps::count_packet(chosen.index, Direction::In, length, chosen.connections);
+    if is_tunnel {
+        maps::leave_errand(|errand| {
+            errand.hop = hop;
+            errand.hash = hash;
+            errand.service = id;
+            errand.backend = chosen.index;
+        });
+    } else if service.forwarding == forwarding::NAT {
+        rewrite::request(segment, backend);
     }
-    Ok(chosen)
+    match mss {
+        Some(limit) => Err(mss::search_later(id, &hop, limit, is_tunnel)),
+        None if is_tunnel => Err(Stop::Continue(Program::Tunnel)),
+        None => emit(frame, Way { service: id, hop }),
+    }
 }

@@ -33,7 +33,6 @@ pub(crate) fn reply<F: Family>(segment: &mut Segment<'_, F>, service: &Service, 
 
 #[inline(always)]
 fn finish<F: Family>(segment: &mut Segment<'_, F>, difference: u16) {
-    let checksum = checksum::update(segment.tcp.checksum(), difference);
-    segment.tcp.set_checksum(checksum);
+    segment.update_checksum(difference);
     F::decrement_hop_limit(segment.ip);
 }

@@ -1,9 +1,6 @@
 //! A backend for a connection that has no record.
 
-use lb_common::{
-    reason::Reason,
-    records::{Backend, Service},
-};
+use lb_common::records::{Backend, Service};
 
 use super::{family::Family, maps};
 
@@ -13,9 +10,8 @@ pub(crate) fn select<F: Family>(
     id: u16,
     service: &Service,
     key: F::Key,
-) -> Result<(u16, &'static Backend), Reason> {
+) -> Option<(u16, &'static Backend)> {
     let hash = F::selection_hash(key, service.seed);
-    let slot = maps::slot(id, service, hash).ok_or(Reason::NoBackend)?;
-    let backend = maps::backend(slot.primary).ok_or(Reason::NoBackend)?;
-    Ok((slot.primary, backend))
+    let slot = maps::slot(id, service, hash)?;
+    Some((slot.primary, maps::backend(slot.primary)?))
 }

@@ -72,9 +72,10 @@ pub(crate) fn forget<const MASK: u64>(number: usize, noise: u64) -> usize {
 #[inline(always)]
 pub(crate) fn opaque(number: usize) -> usize {
     let mut number = number as u64;
-    // SAFETY: no instruction at all.
+    // SAFETY: a register is copied to itself. It must be an instruction: debug information of two
+    // lines for one instruction is refused by the kernel.
     unsafe {
-        core::arch::asm!("/* {0} */", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
+        core::arch::asm!("{0} = {0}", inout(reg) number, options(pure, nomem, nostack, preserves_flags));
     }
     number as usize
 }

@@ -29,10 +29,10 @@ impl Record {
     }
 }
 
-/// The record of a flow.
+/// The record of a flow, by its key and the key's hash.
 #[inline(always)]
-pub(crate) fn find<F: Family>(key: F::Key) -> Option<Record> {
-    let [first, second] = candidates(F::hash(key), F::buckets());
+pub(crate) fn find<F: Family>(key: F::Key, hash: u64) -> Option<Record> {
+    let [first, second] = candidates(hash, F::buckets());
     find_in::<F>(first, key).or_else(|| find_in::<F>(second, key))
 }
 
@@ -48,8 +48,8 @@ fn find_in<F: Family>(index: u32, key: F::Key) -> Option<Record> {
 
 /// Makes a record for a flow; whether there was a place ([`flow::insert`]).
 #[inline(always)]
-pub(crate) fn insert<F: Family>(key: F::Key, value: FlowValue, now: Tick) -> bool {
-    let [first, second] = candidates(F::hash(key), F::buckets());
+pub(crate) fn insert<F: Family>(key: F::Key, hash: u64, value: FlowValue, now: Tick) -> bool {
+    let [first, second] = candidates(hash, F::buckets());
     match (F::bucket(first), F::bucket(second)) {
         (Some(first), Some(second)) => flow::insert(first, second, key, value, now),
         _ => false,

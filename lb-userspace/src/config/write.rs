@@ -354,6 +354,11 @@ type = "none"
                     table_size: TableSize::try_from(size).unwrap(),
                     check,
                     timeouts,
+                    snat: Vec::new(),
+                    tunnel: Default::default(),
+                    no_backend: Default::default(),
+                    on_expiry: Default::default(),
+                    on_backend_down: Default::default(),
                     backends: backends
                         .into_iter()
                         .map(|(name, port, weight, admin)| Backend {

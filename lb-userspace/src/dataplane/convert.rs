@@ -9,12 +9,12 @@ use std::{
 use lb_common::{
     checksum,
     flow::Tick,
-    records::{self, Endpoint4, Endpoint6, Hop},
+    records::{self, Answer, Endpoint4, Endpoint6, Hop},
     tcp::TimeoutClass,
 };
 
 use super::{BackendRecord, ServiceRecord, Slot, Timeouts};
-use crate::model::{BackendIndex, NextHop};
+use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Tunnel};
 
 pub(super) fn service(record: &ServiceRecord) -> records::Service {
     records::Service {
@@ -24,15 +24,49 @@ pub(super) fn service(record: &ServiceRecord) -> records::Service {
         timeouts: timeouts(&record.timeouts),
         address: address(record.listen.ip()),
         port: record.listen.port().to_be_bytes(),
-        reserved: [0; 2],
+        forwarding: forwarding(record.forwarding),
+        no_backend_answer: match record.no_backend {
+            NoBackend::Rst => Answer::Rst,
+            NoBackend::Drop => Answer::Nothing,
+            NoBackend::Icmp => Answer::PortUnreachable,
+        } as u8,
         untracked_until: 0,
+    }
+}
+
+fn forwarding(forwarding: Forwarding) -> u8 {
+    match forwarding {
+        Forwarding::Nat => records::forwarding::NAT,
+        Forwarding::FullNat => records::forwarding::FULL_NAT,
+        Forwarding::Dsr => records::forwarding::DSR,
+        Forwarding::Ipip => records::forwarding::IPIP,
+        Forwarding::Gue => records::forwarding::GUE,
+    }
+}
+
+pub(super) fn tunnel(tunnel: &Tunnel) -> records::Tunnel {
+    let mask = |host_bits: u8| {
+        let bits = host_bits.min(Tunnel::ENTROPY_BITS);
+        ((1_u32 << bits) - 1) as u16
+    };
+    records::Tunnel {
+        source6: tunnel.source_ipv6.network().octets(),
+        source4: tunnel.source_ipv4.network().octets(),
+        entropy_mask6: mask(128 - tunnel.source_ipv6.prefix_len()),
+        entropy_mask4: mask(32 - tunnel.source_ipv4.prefix_len()),
+        port: tunnel.port.to_be_bytes(),
+        reserved: [0; 6],
     }
 }
 
 pub(super) fn backend(record: &BackendRecord) -> records::Backend {
     let (listen, own) = (record.listen, record.address);
-    let address_difference =
-        checksum::difference(&address_words(listen.ip()), &address_words(own.ip()));
+    // Through a tunnel the packet itself keeps its addresses.
+    let address_difference = if record.forwarding.sees_replies() {
+        checksum::difference(&address_words(listen.ip()), &address_words(own.ip()))
+    } else {
+        0
+    };
     let port_difference =
         checksum::difference(&[port_word(listen.port())], &[port_word(own.port())]);
     records::Backend {
@@ -43,13 +77,19 @@ pub(super) fn backend(record: &BackendRecord) -> records::Backend {
         next_with_same_address: index(record.next_with_same_address),
         address_difference,
         tuple_difference: checksum::combine(address_difference, port_difference),
-        flags: if record.accepts_new {
-            records::Backend::ACCEPTS_NEW
-        } else {
-            0
-        },
+        flags: flag(record.accepts_new, records::Backend::ACCEPTS_NEW)
+            | flag(own.is_ipv6(), records::Backend::IPV6)
+            | flag(
+                record.forwarding == Forwarding::FullNat,
+                records::Backend::FULL_NAT,
+            ),
+        max_packet: record.max_packet,
         reserved: 0,
     }
+}
+
+fn flag(set: bool, flag: u16) -> u16 {
+    if set { flag } else { 0 }
 }
 
 fn hop(next_hop: &NextHop) -> Hop {

@@ -4,10 +4,13 @@ use std::{path::PathBuf, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData},
+    maps::{Array, Map, MapData, MapError, ProgramArray},
     programs::Xdp,
 };
-use lb_common::flow::RECORDS;
+use lb_common::{
+    flow::RECORDS,
+    records::{self, program},
+};
 use tracing::{debug, info, warn};
 
 use super::{
@@ -15,6 +18,7 @@ use super::{
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
     pins::{self, Detached, FLOWS4, FLOWS6, Pins},
+    plain::Plain,
     reader::KernelReader,
     tx_ports::TxPorts,
     writer::KernelWriter,
@@ -37,6 +41,10 @@ pub struct Settings {
     pub capacity: u32,
     /// IPv6 flows.
     pub capacity_ipv6: u32,
+    /// SYNs without a record that one CPU records in a tick before it takes them for a flood.
+    pub flood_limit: u32,
+    /// Whether echo requests to service addresses are answered.
+    pub answer_echo: bool,
     /// Whether the program's own log statements are compiled in.
     pub log: bool,
 }
@@ -112,12 +120,13 @@ impl DataPlane {
             .load(OBJECT)
             .map_err(|error| DataPlaneError::new("load the XDP object", error))?;
 
-        let program = entry_point("lb", "lb_linear");
-        let xdp = xdp(&mut ebpf, program)?;
-        xdp.load()
-            .map_err(|error| DataPlaneError::new("load the XDP program", error))?;
-
         let mut open = |name: &'static str| open_pinned(&pins, name);
+        write_settings(open("SETTINGS")?, settings)?;
+        let multi_buffer = has_multi_buffer();
+        load_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
+        let program = if multi_buffer { "lb" } else { "lb_linear" };
+        load(&mut ebpf, program)?;
+
         let tables = FlowTables::new(
             &map_data(open(FLOWS4)?)?,
             buckets4,
@@ -271,15 +280,64 @@ pub(super) fn prepare_load(object: &[u8]) -> Result<(), DataPlaneError> {
     Ok(())
 }
 
-/// `frags` declares multi-buffer support, which kernels before 5.18 do not have; `linear` does not.
-pub(super) fn entry_point(frags: &'static str, linear: &'static str) -> &'static str {
+/// Multi-buffer XDP, by which jumbo frames reach the program, came with Linux 5.18.
+pub(super) fn has_multi_buffer() -> bool {
     match aya::util::KernelVersion::current() {
         Ok(version) if version < aya::util::KernelVersion::new(5, 18, 0) => {
             debug!("kernel without multi-buffer XDP");
-            linear
+            false
         }
-        _ => frags,
+        _ => true,
     }
+}
+
+/// The programs that others go on with by tail calls: name with multi-buffer support, name without,
+/// index in the program array.
+const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
+    ("lb_tunnel", "lb_tunnel_linear", program::TUNNEL),
+    ("lb_full_nat", "lb_full_nat_linear", program::FULL_NAT),
+    ("lb_icmp", "lb_icmp_linear", program::ICMP),
+    ("lb_refuse", "lb_refuse_linear", program::REFUSE),
+    ("lb_open4", "lb_open4_linear", program::OPEN4),
+    ("lb_open6", "lb_open6_linear", program::OPEN6),
+    ("lb_mss", "lb_mss_linear", program::MSS),
+];
+
+/// Loads them and puts them in their places, from where an earlier life's program goes on with
+/// them at once, as it does with the maps: the layout's version is theirs, too.
+fn load_continuations(
+    ebpf: &mut Ebpf,
+    multi_buffer: bool,
+    programs: Map,
+) -> Result<(), DataPlaneError> {
+    let failed = |error: MapError| DataPlaneError::new("fill the program array", error);
+    let mut programs: ProgramArray<_> = programs.try_into().map_err(failed)?;
+    for (with, without, index) in CONTINUATIONS {
+        let program = load(ebpf, if multi_buffer { with } else { without })?;
+        let fd = program
+            .fd()
+            .map_err(|error| DataPlaneError::new("fill the program array", error))?;
+        programs.set(index, fd, 0).map_err(failed)?;
+    }
+    Ok(())
+}
+
+pub(super) fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
+    let program = xdp(ebpf, name)?;
+    program
+        .load()
+        .map_err(|error| DataPlaneError::new(format!("load XDP program {name}"), error))?;
+    Ok(program)
+}
+
+fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
+    let failed = |error: MapError| DataPlaneError::new("write the settings", error);
+    let mut map: Array<_, Plain<records::Settings>> = map.try_into().map_err(failed)?;
+    let record = records::Settings {
+        flood_limit: settings.flood_limit,
+        answer_echo: u32::from(settings.answer_echo),
+    };
+    map.set(0, Plain(record), 0).map_err(failed)
 }
 
 pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {

@@ -19,7 +19,12 @@ mod sys;
 mod tx_ports;
 mod writer;
 
-use std::{collections::BTreeSet, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
@@ -29,7 +34,7 @@ pub use pins::{Detached, PinsError, detach};
 pub use reader::KernelReader;
 pub use writer::KernelWriter;
 
-use crate::model::{BackendIndex, Forwarding, NextHop, Scheduler, ServiceId};
+use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Scheduler, ServiceId, Tunnel};
 
 /// One change to the kernel's maps. A plan is a list of these, applied in order.
 #[derive(Clone, Debug, PartialEq)]
@@ -113,6 +118,10 @@ pub struct ServiceRecord {
     pub scheduler: Scheduler,
     pub slots: u32,
     pub timeouts: Timeouts,
+    /// Addresses that `full-nat` sends from.
+    pub snat: Vec<IpAddr>,
+    pub tunnel: Tunnel,
+    pub no_backend: NoBackend,
 }
 
 /// Idle timeouts of a service's connections, complete (S-NAT-3).
@@ -135,11 +144,15 @@ pub struct BackendRecord {
     pub service: ServiceId,
     /// Of the service: the packet path needs the difference between the two for its checksums.
     pub listen: SocketAddr,
+    /// Of the service.
+    pub forwarding: Forwarding,
     pub address: SocketAddr,
     /// Whether it may be given new connections: a retransmitted SYN leaves one that may not.
     pub accepts_new: bool,
     /// `None`: the packet path asks the kernel's FIB, packet by packet.
     pub next_hop: Option<NextHop>,
+    /// Bytes of the largest IP packet that reaches it, without outer headers; 0: not known.
+    pub max_packet: u16,
     /// The next backend record with the same address and port, in another service.
     pub next_with_same_address: Option<BackendIndex>,
 }

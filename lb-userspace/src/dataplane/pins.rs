@@ -20,8 +20,8 @@ use lb_common::{
     flow::{Bucket4, Bucket6},
     reason::Reason,
     records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
-        MAX_LAST_HOPS, MAX_SERVICES, Service,
+        Backend, BackendCounters, Endpoint4, Endpoint6, FloodMeter, Hop, LAYOUT_VERSION,
+        MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, Service, Settings, Tunnel, program,
     },
 };
 
@@ -162,6 +162,11 @@ pub(super) const MAPS: &[PinnedMap] = &[
     ),
     map("REASON_COUNTERS", 4, 8, MAX_SERVICES * Reason::ROW),
     map("TX_PORTS", 4, 8, 256),
+    map("TUNNELS", 4, size_of::<Tunnel>(), MAX_SERVICES),
+    map("SETTINGS", 4, size_of::<Settings>(), 1),
+    map("FLOOD_METER", 4, size_of::<FloodMeter>(), 1),
+    // A program array forgets its programs when nobody holds it.
+    map("PROGRAMS", 4, 4, program::COUNT),
 ];
 
 /// The directory of pins, locked for as long as this lives (or only looked at).

@@ -2,7 +2,7 @@
 
 use lb_common::{
     decap,
-    records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service},
+    records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel},
 };
 
 /// Types whose every byte counts: `repr(C)`, no padding, any bytes are a value.
@@ -24,6 +24,10 @@ unsafe impl Record for Endpoint4 {}
 unsafe impl Record for Endpoint6 {}
 // SAFETY: as above.
 unsafe impl Record for BackendCounters {}
+// SAFETY: as above.
+unsafe impl Record for Tunnel {}
+// SAFETY: as above.
+unsafe impl Record for Settings {}
 // SAFETY: as above.
 unsafe impl Record for decap::Settings {}
 

@@ -53,6 +53,7 @@ pub struct KernelWriter {
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
     tx_ports: TxPorts,
+    tunnels: Array<MapData, Plain<records::Tunnel>>,
     cpus: usize,
 }
 
@@ -110,6 +111,7 @@ impl KernelWriter {
                 .try_into()
                 .map_err(opened("REASON_COUNTERS"))?,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
+            tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
             cpus,
         })
     }
@@ -295,6 +297,10 @@ impl Writer for KernelWriter {
                     .map_err(|error| DataPlaneError::new("remove a slot table", error))
             }
             MapWrite::WriteService { service, record } => {
+                let tunnel = Plain(convert::tunnel(&record.tunnel));
+                self.tunnels
+                    .set(u32::from(service.0), tunnel, 0)
+                    .map_err(failed)?;
                 self.write_service(*service, record).ok_or_else(|| {
                     DataPlaneError::new(format!("write service {}", service.0), "no such record")
                 })

@@ -234,9 +234,15 @@ fn add_backends(
             None => (Weight(0), Standing::Removed),
         };
         let next_hop = inputs.observed.next_hop(address.ip());
+        let forwarding = allocated.last_wanted.forwarding;
+        let max_packet = next_hop.as_ref().map_or(0, |hop| {
+            hop.mtu.saturating_sub(forwarding.overhead(address.ip()))
+        });
         let record = BackendRecord {
             service: id,
             listen: allocated.last_wanted.listen,
+            forwarding,
+            max_packet,
             address,
             accepts_new: standing.accepts_new(),
             next_hop: next_hop.as_ref().ok().cloned(),
@@ -269,6 +275,9 @@ fn add_service(
         scheduler: service.scheduler,
         slots: service.table_size.slots(),
         timeouts: timeouts(profile, &service.timeouts),
+        snat: service.snat.clone(),
+        tunnel: service.tunnel,
+        no_backend: service.no_backend,
     };
     maps.services.insert(id, record);
     if let Some(table) = &table {
@@ -291,7 +300,11 @@ fn add_service(
 fn chain_endpoints(maps: &mut Maps) {
     let mut last: HashMap<SocketAddr, BackendIndex> = HashMap::new();
     let mut links = Vec::new();
-    for (&index, record) in &maps.backends {
+    let replying = maps
+        .backends
+        .iter()
+        .filter(|(_, record)| record.forwarding.sees_replies());
+    for (&index, record) in replying {
         match last.insert(record.address, index) {
             Some(before) => links.push((before, index)),
             None => {

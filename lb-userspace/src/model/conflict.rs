@@ -421,6 +421,11 @@ mod tests {
             table_size: Default::default(),
             check: Default::default(),
             timeouts: Default::default(),
+            snat: Vec::new(),
+            tunnel: Default::default(),
+            no_backend: Default::default(),
+            on_expiry: Default::default(),
+            on_backend_down: Default::default(),
             backends: backends
                 .iter()
                 .enumerate()

@@ -23,6 +23,7 @@ pub use ids::{BackendIndex, ServiceId};
 pub use name::{Name, NameError};
 pub use next_hop::{MacAddr, NextHop, Unresolved, VlanTag};
 pub use service::{
-    Desired, Forwarding, Profile, Protocol, Scheduler, Service, TableSize, TimeoutOverrides,
+    Desired, Forwarding, NoBackend, OnBackendDown, OnExpiry, Profile, Protocol, Scheduler, Service,
+    TableSize, TimeoutOverrides, Tunnel,
 };
 pub use suggest::nearest;

@@ -1,5 +1,10 @@
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
 
+use ipnet::{Ipv4Net, Ipv6Net};
 use serde::{Deserialize, Serialize};
 
 use super::{Backend, Check, Name};
@@ -31,6 +36,17 @@ pub struct Service {
     pub table_size: TableSize,
     pub check: Check,
     pub timeouts: TimeoutOverrides,
+    /// Addresses that `full-nat` sends from; empty in every other mode.
+    #[serde(default)]
+    pub snat: Vec<IpAddr>,
+    #[serde(default)]
+    pub tunnel: Tunnel,
+    #[serde(default)]
+    pub no_backend: NoBackend,
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
+    #[serde(default)]
+    pub on_backend_down: OnBackendDown,
     pub backends: Vec<Backend>,
 }
 
@@ -58,6 +74,100 @@ pub enum Forwarding {
     /// The destination is rewritten, and the source of replies rewritten back.
     #[default]
     Nat,
+    /// Destination and source are rewritten.
+    FullNat,
+    /// The Ethernet address is rewritten; the backend answers the client itself.
+    Dsr,
+    /// An outer IP header is put in front; the backend answers the client itself.
+    Ipip,
+    /// Outer IP and UDP headers are put in front (GUE variant 1); likewise.
+    Gue,
+}
+
+impl Forwarding {
+    /// Whether replies come back through the load balancer.
+    pub fn sees_replies(self) -> bool {
+        matches!(self, Self::Nat | Self::FullNat)
+    }
+
+    pub fn is_tunnel(self) -> bool {
+        matches!(self, Self::Ipip | Self::Gue)
+    }
+
+    /// Bytes that are put in front of a packet for a backend with this address.
+    pub fn overhead(self, backend: IpAddr) -> u16 {
+        let ip = if backend.is_ipv4() { 20 } else { 40 };
+        match self {
+            Self::Nat | Self::FullNat | Self::Dsr => 0,
+            Self::Ipip => ip,
+            Self::Gue => ip + 8,
+        }
+    }
+}
+
+/// What the outer headers of a tunnel say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tunnel {
+    /// The outer source towards IPv4 backends; the host bits, at most 16 of them, are set by the
+    /// flow's hash, so that receivers spread flows over their queues (S-DSR-2).
+    pub source_ipv4: Ipv4Net,
+    /// Towards IPv6 backends, likewise.
+    pub source_ipv6: Ipv6Net,
+    /// UDP destination port of `gue`.
+    pub port: u16,
+}
+
+impl Tunnel {
+    /// The port that IANA has assigned to GUE.
+    pub const GUE_PORT: u16 = 6080;
+    /// Most host bits that a flow's hash sets.
+    pub const ENTROPY_BITS: u8 = 16;
+}
+
+impl Default for Tunnel {
+    fn default() -> Self {
+        Self {
+            source_ipv4: Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 16),
+            // The discard-only prefix (RFC 6666): nobody answers to it, nobody owns it.
+            source_ipv6: Ipv6Net::new_assert(Ipv6Addr::new(0x100, 0, 0, 0, 0, 0, 0, 0), 112),
+            port: Self::GUE_PORT,
+        }
+    }
+}
+
+/// What a client is told whose connection no backend can take (S-CT-7).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoBackend {
+    /// A RST.
+    #[default]
+    Rst,
+    /// Nothing.
+    Drop,
+    /// ICMP "port unreachable".
+    Icmp,
+}
+
+/// What becomes of an established connection that has been idle for too long (S-CT-6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnExpiry {
+    /// It is forgotten: its next packet, if there is one, goes where its slot leads.
+    #[default]
+    Forget,
+    /// Both ends get a RST.
+    Reset,
+}
+
+/// What becomes of the connections of a backend that goes down (S-CT-6).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnBackendDown {
+    /// They stay with it: it may be back before they time out.
+    #[default]
+    Keep,
+    /// Both ends get a RST.
+    Reset,
 }
 
 /// How a new connection finds its backend.
@@ -81,6 +191,10 @@ impl fmt::Display for Forwarding {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Nat => "nat",
+            Self::FullNat => "full-nat",
+            Self::Dsr => "dsr",
+            Self::Ipip => "ipip",
+            Self::Gue => "gue",
         })
     }
 }

@@ -155,6 +155,11 @@ pub(crate) fn desired() -> Desired {
             ..Check::default()
         },
         timeouts: TimeoutOverrides::default(),
+        snat: Vec::new(),
+        tunnel: Default::default(),
+        no_backend: Default::default(),
+        on_expiry: Default::default(),
+        on_backend_down: Default::default(),
         backends,
     };
     let http = CheckKind::Http {

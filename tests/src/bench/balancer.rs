@@ -82,6 +82,8 @@ impl Balancer {
             // Room enough that each of the measured connections finds a place.
             capacity: 1_000_000,
             capacity_ipv6: 1_000_000,
+            flood_limit: u32::MAX,
+            answer_echo: true,
             log: false,
         });
         // Everything is open by now: nothing is left behind, however this ends.
@@ -252,6 +254,8 @@ impl Service {
             writes.push(MapWrite::WriteBackend {
                 backend: index,
                 record: BackendRecord {
+                    forwarding: Forwarding::Nat,
+                    max_packet: 1500,
                     service: self.id,
                     listen: self.listen,
                     address,
@@ -295,6 +299,9 @@ impl Service {
                     time_wait: HOUR,
                     reset: HOUR,
                 },
+                snat: Vec::new(),
+                tunnel: Default::default(),
+                no_backend: Default::default(),
             },
         }
     }

@@ -4,7 +4,10 @@ use std::{net::SocketAddr, time::Duration};
 
 use lb_userspace::{
     dataplane::{BackendRecord, MapWrite, ServiceRecord, Slot, Timeouts},
-    model::{BackendIndex, Forwarding, MacAddr, NextHop, Scheduler, ServiceId, VlanTag},
+    model::{
+        BackendIndex, Forwarding, MacAddr, NextHop, NoBackend, Scheduler, ServiceId, Tunnel,
+        VlanTag,
+    },
 };
 
 use super::{
@@ -131,6 +134,9 @@ impl Testbed {
             scheduler: Scheduler::Maglev,
             slots: SLOTS,
             timeouts,
+            snat: Vec::new(),
+            tunnel: Tunnel::default(),
+            no_backend: NoBackend::default(),
         };
         self.apply(&MapWrite::WriteService { service, record });
     }
@@ -147,6 +153,8 @@ impl Testbed {
         let mut record = BackendRecord {
             service,
             listen: address(listen),
+            forwarding: Forwarding::Nat,
+            max_packet: 0,
             address: address(server),
             accepts_new: true,
             next_hop: Some(next_hop(index, LOOPBACK, &[])),

@@ -91,6 +91,8 @@ impl Testbed {
             bpffs: directory.clone(),
             capacity: flows,
             capacity_ipv6: flows,
+            flood_limit: u32::MAX,
+            answer_echo: true,
             log: false,
         };
         let mut plane = DataPlane::open(&settings)

@@ -38,6 +38,9 @@ fn full_table(
             scheduler: Scheduler::Maglev,
             slots: SLOTS,
             timeouts: timeouts(),
+            snat: Vec::new(),
+            tunnel: Default::default(),
+            no_backend: Default::default(),
         },
     });
     let pattern: Vec<u16> = backends

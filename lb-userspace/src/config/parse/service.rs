@@ -65,6 +65,11 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<(Service, ServiceS
         table_size: table_size.unwrap_or_default(),
         check: check.unwrap_or_default(),
         timeouts: timeouts.unwrap_or_default(),
+        snat: Vec::new(),
+        tunnel: Default::default(),
+        no_backend: Default::default(),
+        on_expiry: Default::default(),
+        on_backend_down: Default::default(),
         backends,
     };
     Some((service, spans))

@@ -25,7 +25,7 @@ pub use status::{DecapInterface, DecapStatus, OutcomeCount, status};
 use self::maps::Maps;
 use super::{
     AttachMode, DataPlaneError, Detached, PinsError, interface,
-    kernel::{entry_point, prepare_load, xdp},
+    kernel::{has_multi_buffer, load, prepare_load, xdp},
     links,
     pins::{Layout, PinnedLink, Pins, remove_link},
     sys,
@@ -119,7 +119,8 @@ impl Decapsulator {
     /// Another process is at these pins; the pinned maps have another layout; the kernel is too
     /// old, or refuses the program or a map.
     pub fn open(bpffs: &Path) -> Result<Self, DecapError> {
-        Self::open_at(entry_point(FRAGS, LINEAR), bpffs)
+        let program = if has_multi_buffer() { FRAGS } else { LINEAR };
+        Self::open_at(program, bpffs)
     }
 
     /// The same with the entry point for kernels before 5.18, which newer ones take as well.
@@ -145,9 +146,7 @@ impl Decapsulator {
         let mut ebpf = loader
             .load(OBJECT)
             .map_err(|error| DataPlaneError::new("load the XDP object", error))?;
-        xdp(&mut ebpf, program)?
-            .load()
-            .map_err(|error| DataPlaneError::new("load the XDP program", error))?;
+        load(&mut ebpf, program)?;
         let maps = Maps::open(&pins)?;
         Ok(Self {
             ebpf,

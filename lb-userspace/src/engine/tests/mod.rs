@@ -46,6 +46,11 @@ pub(super) fn service(called: &str, listen: &str, backends: &[(&str, &str)]) -> 
         table_size: TableSize::try_from(251).unwrap(),
         check: Check::default(),
         timeouts: TimeoutOverrides::default(),
+        snat: Vec::new(),
+        tunnel: Default::default(),
+        no_backend: Default::default(),
+        on_expiry: Default::default(),
+        on_backend_down: Default::default(),
         backends: backends
             .iter()
             .map(|(called, at)| backend(called, at))

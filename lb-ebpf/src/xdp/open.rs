@@ -1,0 +1,143 @@
+//! Handshakes, and packets whose connection has no record: everything that may make one.
+
+use aya_ebpf::programs::XdpContext;
+use lb_common::{
+    flow::{FlowValue, Tick},
+    reason::Reason,
+    records::{Backend, forwarding},
+    tcp::State,
+};
+
+use super::{
+    Stop, clock, collision,
+    family::{Family, Parsed, Segment},
+    flood,
+    frame::Frame,
+    last_hop, maps, mss, reply,
+    request::{self, Chosen, Target, follow},
+    select,
+    track::{self, Record},
+};
+
+/// Goes on with a packet of which the program before this one knows whose it is.
+#[inline(always)]
+pub(crate) fn balance<F: Family>(ctx: &XdpContext) -> Result<u32, Stop> {
+    let errand = maps::errand().ok_or(Stop::Pass)?;
+    let frame = Frame::parse(ctx).ok_or(Stop::Pass)?;
+    let Parsed::Segment(mut segment) = F::parse(&frame) else {
+        return Err(Stop::Pass);
+    };
+    if errand.service != 0 {
+        from_client::<F>(&frame, &mut segment, errand.service)
+    } else {
+        reply::open(&frame, &mut segment, errand.backend)
+    }
+}
+
+#[inline(always)]
+fn from_client<F: Family>(
+    frame: &Frame<'_>,
+    segment: &mut Segment<'_, F>,
+    id: u16,
+) -> Result<u32, Stop> {
+    let service = maps::service(id).ok_or(Stop::Pass)?;
+    let target = Target { id, service };
+    target.check(frame, segment)?;
+    let key = F::key(segment.source(), segment.tcp.source, id);
+    let hash = F::hash(key);
+    let now = clock::now();
+    let chosen = match track::find::<F>(key, hash) {
+        Some(record) if !begins_anew::<F>(segment, target, record.value, now) => {
+            follow::<F>(frame, segment, target, record, now)
+        }
+        record => open::<F>(frame, segment, target, key, hash, record, now),
+    }?;
+    let mss = match service.forwarding {
+        forwarding::DSR => None,
+        _ => mss::clamp(segment, chosen.backend),
+    };
+    request::deliver(frame, segment, target, hash, &chosen, mss)
+}
+
+/// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
+#[inline(always)]
+fn begins_anew<F: Family>(
+    segment: &Segment<'_, F>,
+    target: Target,
+    value: FlowValue,
+    now: Tick,
+) -> bool {
+    if !segment.flags().opens() {
+        return false;
+    }
+    let state = value.state();
+    let closed = if target.is_one_way() {
+        state.reopens_alone()
+    } else {
+        state.reopens()
+    };
+    if closed || value.is_expired(now) {
+        return true;
+    }
+    // A retransmitted SYN leaves a backend that went down while the handshake was under way.
+    let backend = maps::backend(value.backend());
+    state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0)
+}
+
+/// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
+/// one that begins a new connection in place of its record's.
+#[inline(always)]
+fn open<F: Family>(
+    frame: &Frame<'_>,
+    segment: &Segment<'_, F>,
+    target: Target,
+    key: F::Key,
+    hash: u64,
+    record: Option<Record>,
+    now: Tick,
+) -> Result<Chosen, Stop> {
+    let Target { id, service } = target;
+    let flags = segment.flags();
+    if flags.syn() && flags.ack() {
+        return Err(target.drop(Reason::UnexpectedSynAck));
+    }
+    let (index, backend) =
+        select::select::<F>(id, service, key).ok_or_else(|| target.no_backend())?;
+    if !target.is_one_way() {
+        collision::clear::<F>(segment, index, backend, now)
+            .map_err(|reason| target.drop(reason))?;
+    }
+    let chosen = Chosen {
+        index,
+        backend,
+        connections: u64::from(flags.syn()),
+    };
+    // There is nothing to remember of a connection that ends here.
+    if flags.rst() {
+        return Ok(chosen);
+    }
+    let value = FlowValue::new(
+        index,
+        last_hop::learn(frame),
+        State::SYN_SENT,
+        track::expiry(service, State::SYN_SENT, now),
+    );
+    let unrecorded = match record {
+        Some(record) => {
+            record.update(value.in_generation_of(record.value));
+            None
+        }
+        None if flags.opens() && flood::count(now) => Some(Reason::FloodUnrecorded),
+        None if track::insert::<F>(key, hash, value, now) => None,
+        None => Some(Reason::Untracked),
+    };
+    if let Some(reason) = unrecorded {
+        if flags.opens() {
+            maps::count_reason(id, reason);
+        }
+        if !target.is_one_way() {
+            maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
+        }
+    }
+    Ok(chosen)
+}
