@@ -3,6 +3,7 @@
 mod broken;
 mod buffers;
 mod ecn;
+mod joint;
 mod model;
 mod pass;
 mod strip;
