@@ -17,13 +17,13 @@ use crate::{
 };
 
 const ATTACH: &str = "\
-Packets whose outer and inner destination are both addresses of this host lose their outer header: \
-IP in IP (IPv4 and IPv6, in either), and GUE variant 1 to --gue-port. Everything else passes as it \
-came. Put the services' addresses on lo first (ip address add 192.0.2.10/32 dev lo), and see that \
-rp_filter lets packets of any client in.
+Packets whose outer and inner destination are both addresses of this host lose their outer header:
+IP in IP (IPv4 and IPv6, in either), and GUE variant 1 to --gue-port. All others pass as they came.
+Put the services' addresses on lo first (ip address add 192.0.2.10/32 dev lo), and see that
+rp_filter lets clients in.
 
-The program goes on when lbctl has ended, until it is detached or the host restarts. Attach again \
-after a change of this host's addresses or an upgrade of lbctl: no packet is lost over that.
+The program goes on when lbctl has ended, until it is detached or the host restarts. Attach again
+after a change of this host's addresses, or an upgrade of lbctl: that costs no packet.
 
 Examples:
   lbctl decap attach eth0
@@ -54,7 +54,7 @@ pub(super) enum DecapCommand {
 pub(super) struct AttachArgs {
     /// Such as eth0
     interface: String,
-    /// Native: in the driver, or not at all. Generic: in the kernel's stack. Auto: the first of both
+    /// In the driver (native), in the kernel's stack (generic), or the first that works (auto)
     #[arg(long, value_enum, default_value_t)]
     mode: Mode,
     /// UDP destination port of GUE, on all interfaces [default: the present one, else 6080]

@@ -14,10 +14,10 @@ use lb_common::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DataPlaneError,
+    DataPlaneError, Detached,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
-    pins::{self, Detached, FLOWS4, FLOWS6, Pins},
+    pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     reader::KernelReader,
     tx_ports::TxPorts,

@@ -11,8 +11,7 @@ use aya::{
 use tracing::{info, warn};
 
 use super::{
-    AttachMode, AttachedInterface, DataPlaneError, interface,
-    pins::{self, Pins},
+    AttachMode, AttachedInterface, DataPlaneError, interface, pins::Pins, removal::remove_link,
 };
 use crate::config::{InterfaceSettings, WantedMode};
 
@@ -62,7 +61,7 @@ impl Links {
             .map_err(|error| DataPlaneError::new("list the pinned links", error))?;
         for (path, ifindex, _) in links {
             if !indices.contains(&ifindex) {
-                pins::remove_link(&path)
+                remove_link(&path)
                     .map_err(|error| DataPlaneError::new("detach an interface", error))?;
                 info!(ifindex, "detached: no longer in the configuration");
             }
@@ -168,7 +167,7 @@ fn adopt(
         if replaced {
             return Ok(Some((mode, note(wanted.mode, mode, pins.layout.detach))));
         }
-        pins::remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
+        remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
     }
     Ok(None)
 }

@@ -15,6 +15,7 @@ mod mapped;
 mod pins;
 mod plain;
 mod reader;
+mod removal;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -30,8 +31,9 @@ pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;
 pub use links::check_interfaces;
-pub use pins::{Detached, PinsError, detach};
+pub use pins::PinsError;
 pub use reader::KernelReader;
+pub use removal::{Detached, detach};
 pub use writer::KernelWriter;
 
 use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Scheduler, ServiceId, Tunnel};

@@ -2,14 +2,17 @@
 //!
 //! ```text
 //! <bpffs>/                     locked (flock) by the process that owns it: the daemon
-//!   v<layout>/maps/<NAME>      maps
+//!   v<layout>/maps/<NAME>      maps (the decapsulator: decap-v<layout>/…)
 //!   v<layout>/links/<mode>-<ifindex>
 //! ```
+//!
+//! Whatever else stands there is somebody else's, and left alone.
 //!
 //! The layout's version is in the path because a map of another layout would be taken without a
 //! word. bpffs reserves dots in names, so a link is named after its interface's index.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
@@ -28,7 +31,6 @@ use lb_common::{
 use super::{
     AttachMode,
     bpffs::{holder, is_bpffs},
-    sys,
 };
 
 /// Why the pins cannot be used.
@@ -103,6 +105,8 @@ pub(super) const FLOWS6: &str = "FLOWS6";
 
 /// What a data plane keeps in its directory, and who.
 pub(super) struct Layout {
+    /// Before the version in the directory's name: tells one kind of data plane from another.
+    pub(super) prefix: &'static str,
     /// Raised whenever a map changes.
     pub(super) version: u32,
     pub(super) maps: &'static [PinnedMap],
@@ -114,6 +118,7 @@ pub(super) struct Layout {
 
 /// The balancer's.
 pub(super) static BALANCER: Layout = Layout {
+    prefix: "v",
     version: LAYOUT_VERSION,
     maps: MAPS,
     owner: "daemon",
@@ -193,11 +198,16 @@ impl Pins {
 
     /// Makes the directory if there is none, and takes its lock.
     pub(super) fn lock(root: &Path, layout: &'static Layout) -> Result<Self, PinsError> {
+        let is_new = !root.exists();
         fs::create_dir_all(root).map_err(|source| PinsError::Create {
             path: root.to_owned(),
             source,
         })?;
         if !is_bpffs(root) {
+            if is_new {
+                // What is refused is not worth a second complaint.
+                let _ = fs::remove_dir(root);
+            }
             return Err(PinsError::NotBpffs {
                 path: root.to_owned(),
             });
@@ -236,12 +246,29 @@ impl Pins {
         &self.root
     }
 
-    fn maps(&self) -> PathBuf {
-        self.root.join(format!("v{}/maps", self.layout.version))
+    pub(super) fn maps(&self) -> PathBuf {
+        self.directory().join("maps")
     }
 
     fn links(&self) -> PathBuf {
-        self.root.join(format!("v{}/links", self.layout.version))
+        self.directory().join("links")
+    }
+
+    fn directory(&self) -> PathBuf {
+        let Layout {
+            prefix, version, ..
+        } = self.layout;
+        self.root.join(format!("{prefix}{version}"))
+    }
+
+    /// The directories of this and of other versions.
+    pub(super) fn layouts(&self) -> Result<Vec<PathBuf>, PinsError> {
+        let is_one = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            let version = name.and_then(|name| name.strip_prefix(self.layout.prefix));
+            version.is_some_and(|version| version.parse::<u32>().is_ok())
+        };
+        Ok(entries(&self.root)?.into_iter().filter(is_one).collect())
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -260,7 +287,7 @@ impl Pins {
     /// Those that programs of other layouts have left, too.
     pub(super) fn links_of_every_layout(&self) -> Result<Vec<PinnedLink>, PinsError> {
         let mut links = Vec::new();
-        for layout in entries(&self.root)? {
+        for layout in self.layouts()? {
             links.extend(links_in(&layout.join("links"))?);
         }
         Ok(links)
@@ -301,44 +328,6 @@ impl Pins {
     }
 }
 
-/// What [`detach`] removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Detached {
-    /// Interfaces (by name, or `#<index>` where there is no such interface any more).
-    pub interfaces: Vec<String>,
-    pub maps: usize,
-}
-
-/// Takes a data plane down: links first, so that packets pass to the host at once, then maps.
-///
-/// # Errors
-///
-/// [`PinsError::Held`] while a daemon runs on these pins: ask it instead.
-pub fn detach(root: &Path) -> Result<Detached, PinsError> {
-    if !root.exists() {
-        return Ok(Detached::default());
-    }
-    Pins::lock(root, &BALANCER)?.remove()
-}
-
-impl Pins {
-    /// Removes everything and gives up the lock.
-    pub(super) fn remove(self) -> Result<Detached, PinsError> {
-        let mut detached = Detached::default();
-        for (path, ifindex, _) in self.existing_links()? {
-            remove_link(&path)?;
-            detached
-                .interfaces
-                .push(super::interface::name(ifindex).unwrap_or_else(|| format!("#{ifindex}")));
-        }
-        detached.interfaces.sort_unstable();
-        detached.maps = fs::read_dir(self.maps()).map_or(0, |maps| maps.count());
-        // Pins of other layouts, which an upgrade has left behind, go too.
-        remove_tree(&self.root)?;
-        Ok(detached)
-    }
-}
-
 /// A pinned link: path, interface index, mode.
 pub(super) type PinnedLink = (PathBuf, u32, AttachMode);
 
@@ -372,19 +361,18 @@ fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
     }
 }
 
-/// Removes the pin of a link; when this returns, its program is off the interface.
-pub(super) fn remove_link(path: &Path) -> Result<(), PinsError> {
-    sys::detach_pinned_link(path)
-        .and_then(|()| fs::remove_file(path))
-        .map_err(|source| PinsError::Remove {
-            path: path.to_owned(),
-            source,
-        })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn remove_tree(path: &Path) -> Result<(), PinsError> {
-    fs::remove_dir_all(path).map_err(|source| PinsError::Remove {
-        path: path.to_owned(),
-        source,
-    })
+    #[test]
+    fn a_directory_elsewhere_is_refused_and_not_left_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("pins");
+        for (root, stays) in [(root.as_path(), false), (home.path(), true)] {
+            let refused = Pins::lock(root, &BALANCER).err();
+            assert!(matches!(refused, Some(PinsError::NotBpffs { .. })));
+            assert_eq!(root.exists(), stays);
+        }
+    }
 }

@@ -301,7 +301,7 @@ fn interfaces_come_and_go() {
 #[test]
 fn another_version_s_attachment_is_replaced() {
     let mut stage = Stage::new("decap-version");
-    let layout = |version: u32| stage.decap.bpffs().join(format!("v{version}"));
+    let layout = |version: u32| stage.decap.bpffs().join(format!("decap-v{version}"));
     let (ours, theirs) = (layout(LAYOUT_VERSION), layout(LAYOUT_VERSION - 1));
     for replace in [true, false] {
         let _: Attached = stage.json(&["attach", "eth0"]);
@@ -316,6 +316,25 @@ fn another_version_s_attachment_is_replaced() {
         assert_eq!(detached.interfaces, ["eth0"]);
         assert!(!stage.has_program("eth0") && !stage.decap.bpffs().exists());
     }
+}
+
+/// Pins of others in the same directory are left alone, whatever becomes of these.
+#[test]
+fn what_others_keep_in_the_directory_stays() {
+    let stage = Stage::new("decap-others");
+    let others = stage.decap.bpffs().join("v1/links");
+    fs::create_dir_all(&others).unwrap();
+    assert_refused(&stage.decap, &["detach", "eth0"], 1, "no decapsulator");
+    assert_refused(&stage.decap, &["attach", "lo", "--mode", "native"], 1, "lo");
+    assert!(others.exists());
+    for _ in 0..2 {
+        let _: Attached = stage.json(&["attach", "eth0"]);
+        let detached: Detached = stage.json(&["detach", "eth0"]);
+        assert_eq!((detached.maps, others.exists()), (4, true));
+    }
+    assert!(!stage.has_program("eth0"));
+    let left = fs::read_dir(stage.decap.bpffs()).unwrap();
+    assert_eq!(left.count(), 1);
 }
 
 /// What is refused says why, and leaves nothing behind.

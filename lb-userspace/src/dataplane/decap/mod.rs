@@ -2,8 +2,8 @@
 //! daemon, by `lbctl decap`. What it needs to go on by itself is pinned.
 //!
 //! ```text
-//! <bpffs>/v<layout>/maps/{ADDRESSES4,ADDRESSES6,SETTINGS,OUTCOMES}   of the host: shared
-//! <bpffs>/v<layout>/links/<mode>-<ifindex>                           one an interface
+//! <bpffs>/decap-v<layout>/maps/{ADDRESSES4,ADDRESSES6,SETTINGS,OUTCOMES}   of the host: shared
+//! <bpffs>/decap-v<layout>/links/<mode>-<ifindex>                     one an interface
 //! ```
 
 mod maps;
@@ -27,7 +27,8 @@ use super::{
     AttachMode, DataPlaneError, Detached, PinsError, interface,
     kernel::{has_multi_buffer, load, prepare_load, xdp},
     links,
-    pins::{Layout, PinnedLink, Pins, remove_link},
+    pins::{Layout, PinnedLink, Pins},
+    removal::remove_link,
     sys,
 };
 use crate::config::InterfaceSettings;
@@ -39,6 +40,7 @@ pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/lb-decap";
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb-decap"));
 
 static LAYOUT: Layout = Layout {
+    prefix: "decap-v",
     version: LAYOUT_VERSION,
     maps: maps::MAPS,
     owner: "lbctl",
