@@ -11,11 +11,15 @@
 //! * [`checksum`]: incremental updates of Internet checksums.
 //! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
 //! * [`snat`]: which ports a connection may be sent from.
+//! * [`decap`]: what the decapsulator of backends and `lbctl decap` share.
+//! * [`ecn`]: congestion marks where a packet leaves a tunnel.
 //! * [`lab`]: what the benchmark tells the program that makes its packets.
 
 #![cfg_attr(not(test), no_std)]
 
 pub mod checksum;
+pub mod decap;
+pub mod ecn;
 pub mod flood;
 pub mod flow;
 pub mod hash;

@@ -7,9 +7,12 @@
 //!   outer headers of tunnels.
 //! * [`Testbed`] loads the program over pins of its own, writes services and backends the way the
 //!   engine does, and runs frames through.
+//! * [`Tunnelled`] puts a packet into another one, and [`DecapBed`] runs that through the
+//!   decapsulator of backends.
 //! * [`in_new_namespace`] gives a test interfaces and routes of its own.
 
 mod checksum;
+mod decap_bed;
 mod dissect;
 mod ip;
 mod namespace;
@@ -17,7 +20,9 @@ mod outer;
 mod packet;
 mod scene;
 mod testbed;
+mod tunnelled;
 
+pub use decap_bed::{DecapBed, Expected};
 pub use dissect::Dissection;
 pub use ip::{Extension, Ipv4, Ipv6, Network};
 pub use namespace::{in_new_namespace, ip, sysctl};
@@ -28,3 +33,4 @@ pub use scene::{
     backend_mac, client, client6, next_hop, timeouts,
 };
 pub use testbed::{Expect, Outcome, Reasons, Testbed, Verdict};
+pub use tunnelled::{Gue, Tunnelled};

@@ -3,6 +3,7 @@
 
 mod connection;
 mod counters;
+mod decap;
 mod flood;
 mod mss;
 mod one_way;
