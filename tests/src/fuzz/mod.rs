@@ -33,6 +33,7 @@ use std::{
 };
 
 use anyhow::{Result, bail};
+use lb_userspace::dataplane::MapWrite;
 
 use self::{
     random::Random,
@@ -202,22 +203,14 @@ fn scene(rig: &mut Rig, seed: u64, number: u64, tally: &mut Tally) -> Result<Opt
     Ok(None)
 }
 
-/// Runs these steps with every comparison after each; what was found.
-fn replay(
-    rig: &mut Rig,
-    scene: &[lb_userspace::dataplane::MapWrite],
-    steps: &[Step],
-) -> Result<Option<Mismatch>> {
+/// Runs these steps, compares everything behind the last; what was found.
+fn replay(rig: &mut Rig, scene: &[MapWrite], steps: &[Step]) -> Result<Option<Mismatch>> {
     rig.set(scene)?;
     let mut tally = Tally::default();
     for step in steps {
-        let mut tried = rig.perform(step, &mut tally)?;
-        if tried.is_ok() {
-            tried = rig.compare_all()?;
-        }
-        if let Err(mismatch) = tried {
+        if let Err(mismatch) = rig.perform(step, &mut tally)? {
             return Ok(Some(mismatch));
         }
     }
-    Ok(None)
+    Ok(rig.compare_all()?.err())
 }

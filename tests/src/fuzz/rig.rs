@@ -25,7 +25,10 @@ use crate::{
 };
 
 /// Room for many more connections than a scene makes, so that none is without a place.
-const FLOWS: u32 = 6_000;
+const FLOWS: u32 = 2_000;
+
+/// ICMP errors that a CPU sends in a tick, less what the fuzzer's clock may be late.
+const ERRORS: u64 = 900;
 
 /// Ticks of 2^30 ns that a record has been expired for.
 const LONG_AGO: u32 = 1_000;
@@ -53,6 +56,8 @@ pub(super) struct Rig {
     model: Model,
     /// Reasons of no service in particular cannot be cleared: what they were at the start.
     before: BTreeMap<&'static str, u64>,
+    /// ICMP errors that were sent in a tick.
+    errors: (u32, u64),
 }
 
 impl Rig {
@@ -81,6 +86,7 @@ impl Rig {
             keys,
             model: Model::new(keys),
             before: BTreeMap::new(),
+            errors: (0, 0),
         })
     }
 
@@ -129,12 +135,13 @@ impl Rig {
     }
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
-        let judgement = self.model.process(arrival.input());
+        let mut judgement = self.model.process(arrival.input());
         let start = tick();
         let outcome = self
             .testbed
             .run_buffers(arrival.ifindex, &arrival.frame, arrival.linear);
         let end = tick();
+        self.limit(&mut judgement, &outcome, end);
         tally.count(&judgement);
         if let Err(difference) = compare(arrival, &judgement, &outcome) {
             return Ok(Err(difference));
@@ -153,6 +160,24 @@ impl Rig {
             self.forget_displaced()?;
         }
         Ok(Ok(()))
+    }
+
+    /// So many ICMP errors may be sent in a tick that the program may have dropped this one.
+    fn limit(&mut self, judgement: &mut Judgement, outcome: &Outcome, now: u32) {
+        let Some((service, Reason::IcmpSent)) = judgement.trace.answered else {
+            return;
+        };
+        if self.errors.0 != now {
+            // The limit is each tick's and each CPU's, and the thread may have changed CPUs.
+            self.errors = (now, 0);
+        }
+        if outcome.verdict == Verdict::Drop && self.errors.1 >= ERRORS {
+            self.model.limited(service);
+            judgement.trace.answered = Some((service, Reason::IcmpLimited));
+            judgement.fate = Fate::Drop;
+        } else {
+            self.errors.1 += 1;
+        }
     }
 
     /// A new connection takes the place of an expired one if it finds it first.
@@ -184,13 +209,14 @@ impl Rig {
     }
 
     /// The record's timeout has begun anew between these two ticks.
-    fn compare_expiry(&self, key: FlowKey, start: u32, end: u32) -> Tried {
+    fn compare_expiry(&mut self, key: FlowKey, start: u32, end: u32) -> Tried {
         let (Some(value), Some(record)) = (self.tables.find(key)?, self.model.record(key)) else {
             return Ok(Ok(()));
         };
         let timeout = timeout(record.state);
         let wanted = [start, end].map(|tick| (tick + timeout) & TICKS);
         if wanted.contains(&value.expires()) {
+            self.model.written(key, value.expires());
             return Ok(Ok(()));
         }
         Ok(Err(Mismatch(format!(
@@ -315,6 +341,9 @@ fn compare(arrival: &Arrival, judgement: &Judgement, outcome: &Outcome) -> Resul
             Hex(&outcome.frame)
         ))),
         Some(_) if verdict == Verdict::Pass => Ok(()),
+        Some(_) if judgement.trace.answered.is_some() => {
+            intact::answer(&outcome.frame).map_err(Mismatch)
+        }
         Some(_) => intact::compare(&arrival.frame, &outcome.frame).map_err(Mismatch),
         None => Ok(()),
     }

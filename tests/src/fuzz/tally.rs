@@ -29,7 +29,11 @@ impl Tally {
             let name = way(forwarding, direction);
             *self.forwarded.entry(name).or_default() += 1;
         }
-        if let Some((_, reason)) = judgement.refused {
+        for (_, reason) in judgement
+            .refused
+            .into_iter()
+            .chain(judgement.trace.answered)
+        {
             *self.reasons.entry(reason.name()).or_default() += 1;
         }
     }
@@ -86,6 +90,8 @@ const REFUSALS: &[Reason] = &[
     Reason::TupleCollision,
     Reason::TooBig,
     Reason::Ended,
+    Reason::RstSent,
+    Reason::IcmpSent,
 ];
 
 fn way(forwarding: Forwarding, direction: Direction) -> String {

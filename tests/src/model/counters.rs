@@ -19,6 +19,12 @@ impl Counters {
         *self.reasons.entry((service, reason as u8)).or_default() += 1;
     }
 
+    pub(super) fn take_back(&mut self, service: Option<ServiceId>, reason: Reason) {
+        if let Some(count) = self.reasons.get_mut(&(service, reason as u8)) {
+            *count -= 1;
+        }
+    }
+
     pub(super) fn connection(&mut self, backend: BackendIndex) {
         self.backends.entry(backend).or_default().connections += 1;
     }

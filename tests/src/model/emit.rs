@@ -49,19 +49,20 @@ impl Hop {
 
 /// The frame around an IP packet of the family of `address`, and where it goes.
 pub(super) fn emit(segment: &Segment<'_>, hop: &Hop, address: IpAddr, packet: &[u8]) -> Fate {
-    let mut frame = [hop.link.to, hop.link.from].concat();
-    for tag in hop.link.tags.iter().flatten() {
-        frame.extend_from_slice(tag);
-    }
-    frame.extend_from_slice(if address.is_ipv4() {
-        &[0x08, 0x00]
-    } else {
-        &[0x86, 0xdd]
-    });
-    frame.extend_from_slice(packet);
+    let frame = frame(&hop.link, address.is_ipv6(), packet);
     if hop.ifindex == segment.ifindex {
         Fate::Transmit(frame)
     } else {
         Fate::Redirect(frame)
     }
+}
+
+pub(super) fn frame(link: &Link, ipv6: bool, packet: &[u8]) -> Vec<u8> {
+    let mut frame = [link.to, link.from].concat();
+    for tag in link.tags.iter().flatten() {
+        frame.extend_from_slice(tag);
+    }
+    frame.extend_from_slice(if ipv6 { &[0x86, 0xdd] } else { &[0x08, 0x00] });
+    frame.extend_from_slice(packet);
+    frame
 }

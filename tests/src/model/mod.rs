@@ -9,11 +9,13 @@
 //! whoever uses it keeps the timeouts longer than the test, and says which connection has expired
 //! ([`Model::expire`]).
 
+mod answer;
 mod checksum;
 mod config;
 mod counters;
 mod emit;
 mod hash;
+mod header;
 mod mss;
 mod parse;
 mod records;
@@ -32,6 +34,7 @@ use lb_userspace::{
     model::{Forwarding, ServiceId},
 };
 
+use answer::Answer;
 pub use checksum::verifies;
 pub use config::Config;
 pub use counters::Counters;
@@ -45,7 +48,7 @@ pub use state::State;
 /// What the program can do that the rules ask for; what it cannot yet is not asked of it.
 pub mod features {
     /// Refusals are answered (§9).
-    pub const ANSWERS: bool = false;
+    pub const ANSWERS: bool = true;
     /// Forwarding `full-nat` (§7).
     pub const FULL_NAT: bool = false;
     /// Echo and errors (§8).
@@ -93,6 +96,8 @@ pub struct Trace {
     pub made: Option<FlowKey>,
     /// The one whose record was made or followed, so that its time begins anew.
     pub renewed: Option<FlowKey>,
+    /// It was answered with what is counted like this for this service.
+    pub answered: Option<(Option<ServiceId>, Reason)>,
     /// How it went out.
     pub forwarded: Option<(Forwarding, Direction)>,
 }
@@ -106,7 +111,14 @@ pub enum Direction {
 /// Why a packet is not forwarded: ends the way through the model early.
 enum Stop {
     Pass,
-    Refuse(Option<ServiceId>, Reason),
+    /// Refused, and the sender of the packet is told.
+    Refuse(Option<ServiceId>, Reason, Answer),
+}
+
+impl Stop {
+    fn refuse(service: ServiceId, reason: Reason) -> Self {
+        Self::Refuse(Some(service), reason, Answer::Nothing)
+    }
 }
 
 type Way<T> = Result<T, Stop>;
@@ -146,9 +158,10 @@ impl Model {
         let (fate, refused) = match self.judge(input, &mut trace) {
             Ok(fate) => (fate, None),
             Err(Stop::Pass) => (Fate::Pass, None),
-            Err(Stop::Refuse(service, reason)) => {
+            Err(Stop::Refuse(service, reason, answer)) => {
                 self.counters.count(service, reason);
-                (Fate::Drop, Some((service, reason)))
+                let fate = self.answer(input, service, answer, &mut trace);
+                (fate, Some((service, reason)))
             }
         };
         Judgement {
@@ -156,6 +169,33 @@ impl Model {
             refused,
             trace,
         }
+    }
+
+    /// §9: what the sender of a refused packet is told.
+    fn answer(
+        &mut self,
+        input: Input<'_>,
+        service: Option<ServiceId>,
+        answer: Answer,
+        trace: &mut Trace,
+    ) -> Fate {
+        let Parsed::Tcp(segment) = parse::frame(input) else {
+            return Fate::Drop;
+        };
+        match answer::build(&segment, answer) {
+            Some((frame, counted)) if features::ANSWERS => {
+                self.counters.count(service, counted);
+                trace.answered = Some((service, counted));
+                Fate::Transmit(frame)
+            }
+            _ => Fate::Drop,
+        }
+    }
+
+    /// An ICMP error that was to answer the last packet was one too many.
+    pub fn limited(&mut self, service: Option<ServiceId>) {
+        self.counters.take_back(service, Reason::IcmpSent);
+        self.counters.count(service, Reason::IcmpLimited);
     }
 
     /// §4: whose packet is it?
@@ -178,7 +218,7 @@ impl Model {
 
     fn suspect(&self, destination: IpAddr, reason: Reason) -> Stop {
         if self.config.listens_on(destination) {
-            Stop::Refuse(None, reason)
+            Stop::Refuse(None, reason, Answer::Nothing)
         } else {
             Stop::Pass
         }
@@ -212,6 +252,18 @@ impl Model {
     /// The connection has been idle for longer than its timeout.
     pub fn expire(&mut self, key: FlowKey) {
         self.records.change(key, |record| record.expired = true);
+    }
+
+    /// The connection's record has been written, or left alone because nothing has changed, and
+    /// expires at this tick now. That the tick is another one says that it has been written.
+    pub fn written(&mut self, key: FlowKey, expires: u32) {
+        self.records.change(key, |record| {
+            let seen = record.seen.take();
+            if record.expires != Some(expires) {
+                record.expires = Some(expires);
+                record.last_hop = seen.unwrap_or(record.last_hop);
+            }
+        });
     }
 
     /// The daemon has ended the connection.

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use lb_userspace::model::{BackendIndex, ServiceId};
 
-use super::{segment::Link, state::State};
+use super::{
+    segment::{Link, Segment},
+    state::State,
+};
 
 /// Whose connection it is. The service stands for the virtual address and port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -23,8 +26,13 @@ impl FlowKey {
 pub struct Record {
     pub state: State,
     pub backend: BackendIndex,
-    /// Where the connection's first packet came from, and replies go.
+    /// Where replies go: where a packet of the client came from.
     pub last_hop: LastHop,
+    /// Where the last one came from. It takes the other's place when the record is written, which
+    /// is when the state or the tick is another one.
+    pub seen: Option<LastHop>,
+    /// Tick at which the record expires, as it was last written; `None`: it is written anew.
+    pub expires: Option<u32>,
     /// Idle for longer than its timeout.
     pub expired: bool,
 }
@@ -34,6 +42,15 @@ pub struct Record {
 pub struct LastHop {
     pub link: Link,
     pub ifindex: u32,
+}
+
+impl LastHop {
+    pub(super) fn of(segment: &Segment<'_>) -> Self {
+        Self {
+            link: segment.link,
+            ifindex: segment.ifindex,
+        }
+    }
 }
 
 impl Record {
@@ -68,6 +85,9 @@ impl Records {
     /// A packet has moved the connection on: it is in this state now, and not expired.
     pub(super) fn renew(&mut self, key: FlowKey, state: State) {
         self.change(key, |record| {
+            if record.state != state || record.expired {
+                record.expires = None;
+            }
             record.state = state;
             record.expired = false;
         });

@@ -8,6 +8,7 @@ use lb_userspace::{
 
 use super::{
     Direction, Fate, FlowKey, Model, Record, Stop, Trace, Way,
+    answer::Answer,
     emit::{Hop, emit},
     rewrite::Rewrite,
     segment::Segment,
@@ -48,10 +49,11 @@ impl Model {
         backend: &BackendRecord,
         trace: &mut Trace,
     ) -> Way<Fate> {
-        let refuse = |reason| Stop::Refuse(Some(key.service), reason);
+        let refuse = |reason| Stop::refuse(key.service, reason);
         segment.check(true).map_err(refuse)?;
         if record.state == State::Ended {
-            return Err(refuse(Reason::Ended));
+            let service = Some(key.service);
+            return Err(Stop::Refuse(service, Reason::Ended, Answer::Reset));
         }
         let state = record.state.after(Sender::Backend, segment.flags);
         self.records.renew(key, state);

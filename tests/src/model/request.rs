@@ -8,6 +8,7 @@ use lb_userspace::{
 
 use super::{
     Direction, Fate, FlowKey, Model, Record, Stop, Trace, Way,
+    answer::Answer,
     config::Service,
     emit::{Hop, emit},
     records::LastHop,
@@ -17,6 +18,12 @@ use super::{
     tunnel,
 };
 
+/// With the service's own answer.
+fn no_backend(service: &Service) -> Stop {
+    let answer = service.record.no_backend.into();
+    Stop::Refuse(Some(service.id), Reason::NoBackend, answer)
+}
+
 impl Model {
     pub(super) fn request(
         &mut self,
@@ -25,7 +32,7 @@ impl Model {
         trace: &mut Trace,
     ) -> Way<Fate> {
         let forwarding = service.record.forwarding;
-        let refuse = |reason| Stop::Refuse(Some(service.id), reason);
+        let refuse = |reason| Stop::refuse(service.id, reason);
         segment
             .check(forwarding != Forwarding::Dsr)
             .map_err(refuse)?;
@@ -39,15 +46,22 @@ impl Model {
             None => self.open(segment, service, key, trace)?,
         };
         let Some(backend) = self.config.backend(index).cloned() else {
-            return Err(refuse(Reason::NoBackend));
+            return Err(no_backend(service));
         };
+        if backend.next_hop.is_none() && !forwarding.is_tunnel() {
+            return Err(refuse(Reason::NoNextHop));
+        }
+        if backend.max_packet != 0 && segment.length > usize::from(backend.max_packet) {
+            let answer = Answer::TooBig(backend.max_packet);
+            return Err(Stop::Refuse(Some(service.id), Reason::TooBig, answer));
+        }
+        self.counters.request(index, segment);
+        if found.is_none() && segment.flags.syn() {
+            self.counters.connection(index);
+        }
         let Some(next_hop) = &backend.next_hop else {
             return Err(refuse(Reason::NoNextHop));
         };
-        if backend.max_packet != 0 && segment.length > usize::from(backend.max_packet) {
-            return Err(refuse(Reason::TooBig));
-        }
-        self.counters.request(index, segment);
         trace.forwarded = Some((forwarding, Direction::ToBackend));
         let packet = self.to_backend(segment, service, &backend);
         let family = match forwarding {
@@ -86,12 +100,11 @@ impl Model {
         record: Record,
         trace: &mut Trace,
     ) -> Way<BackendIndex> {
-        let refuse = |reason| Err(Stop::Refuse(Some(service.id), reason));
         if self.backend_of(service, record.backend).is_none() {
-            return refuse(Reason::NoBackend);
+            return Err(no_backend(service));
         }
         if record.state == State::Ended {
-            return refuse(Reason::Ended);
+            return Err(Stop::Refuse(Some(service.id), Reason::Ended, Answer::Reset));
         }
         let sender = if service.record.forwarding.sees_replies() {
             Sender::Client
@@ -100,6 +113,9 @@ impl Model {
         };
         self.records
             .renew(key, record.state.after(sender, segment.flags));
+        self.records.change(key, |record| {
+            record.seen = Some(LastHop::of(segment));
+        });
         trace.renewed = Some(key);
         Ok(record.backend)
     }
@@ -112,7 +128,7 @@ impl Model {
         key: FlowKey,
         trace: &mut Trace,
     ) -> Way<BackendIndex> {
-        let refuse = |reason| Err(Stop::Refuse(Some(service.id), reason));
+        let refuse = |reason| Err(Stop::refuse(service.id, reason));
         if segment.flags.syn() && segment.flags.ack() {
             return refuse(Reason::UnexpectedSynAck);
         }
@@ -122,7 +138,7 @@ impl Model {
         let Some((index, backend)) =
             owner.and_then(|index| Some((index, self.backend_of(service, index)?.clone())))
         else {
-            return refuse(Reason::NoBackend);
+            return Err(no_backend(service));
         };
         if service.record.forwarding == Forwarding::Nat {
             for (other, record) in self.config.chain(backend.address) {
@@ -143,18 +159,14 @@ impl Model {
             let record = Record {
                 state: State::SynSent,
                 backend: index,
-                last_hop: LastHop {
-                    link: segment.link,
-                    ifindex: segment.ifindex,
-                },
+                last_hop: LastHop::of(segment),
+                seen: None,
+                expires: None,
                 expired: false,
             };
             self.records.put(key, record);
             trace.made = Some(key);
             trace.renewed = Some(key);
-        }
-        if segment.flags.syn() {
-            self.counters.connection(index);
         }
         Ok(index)
     }

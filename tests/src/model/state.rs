@@ -104,7 +104,11 @@ impl State {
         use State::*;
         let established = matches!(self, Established | FinWaitClient | FinWaitBackend);
         if flags.rst() {
-            return if established { Reset } else { self };
+            return match self {
+                Closing if !flags.fin() => TimeWait,
+                _ if established => Reset,
+                _ => self,
+            };
         }
         if flags.syn() {
             return self;

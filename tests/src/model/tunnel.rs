@@ -8,7 +8,7 @@ use lb_userspace::{
 };
 
 use super::{
-    checksum,
+    checksum, header,
     rewrite::{pseudo_header, tcp_error},
     segment::Segment,
 };
@@ -16,7 +16,6 @@ use super::{
 const IPV4_INSIDE: u8 = 4;
 const IPV6_INSIDE: u8 = 41;
 const UDP: u8 = 17;
-const HOPS: u8 = 64;
 
 /// `inner`, which is `segment`'s packet as it is to arrive, behind outer headers of the family of
 /// the backend's address. `hash` is the flow's.
@@ -39,12 +38,12 @@ pub(super) fn wrap(
     let mut packet = match backend {
         IpAddr::V4(backend) => {
             let source = source4(&service.tunnel, entropy);
-            ipv4(class, payload, protocol, source, backend)
+            header::ipv4(class, payload, protocol, source, backend)
         }
         IpAddr::V6(backend) => {
             let label = (hash >> 12) as u32 & 0xf_ffff;
             let source = source6(&service.tunnel, entropy);
-            ipv6(class, label, payload, protocol, source, backend)
+            header::ipv6(class, label, payload, protocol, source, backend)
         }
     };
     if gue {
@@ -74,34 +73,6 @@ fn source6(tunnel: &Tunnel, entropy: u16) -> Ipv6Addr {
     let net = tunnel.source_ipv6;
     let host = entropy & entropy_mask(128 - net.prefix_len());
     Ipv6Addr::from(u128::from(net.network()) | u128::from(host))
-}
-
-fn ipv4(class: u8, payload: usize, protocol: u8, from: Ipv4Addr, to: Ipv4Addr) -> Vec<u8> {
-    let mut header = vec![0x45, class];
-    header.extend_from_slice(&(20 + payload as u16).to_be_bytes());
-    header.extend_from_slice(&[0, 0, 0x40, 0, HOPS, protocol, 0, 0]);
-    header.extend_from_slice(&from.octets());
-    header.extend_from_slice(&to.octets());
-    let right = checksum::with_error(&[&header], 0);
-    header[10..12].copy_from_slice(&right.to_be_bytes());
-    header
-}
-
-fn ipv6(
-    class: u8,
-    label: u32,
-    payload: usize,
-    protocol: u8,
-    from: Ipv6Addr,
-    to: Ipv6Addr,
-) -> Vec<u8> {
-    let first = 6 << 28 | u32::from(class) << 20 | label;
-    let mut header = first.to_be_bytes().to_vec();
-    header.extend_from_slice(&(payload as u16).to_be_bytes());
-    header.extend_from_slice(&[protocol, HOPS]);
-    header.extend_from_slice(&from.octets());
-    header.extend_from_slice(&to.octets());
-    header
 }
 
 /// The UDP header of GUE, behind the outer IP header `outer`.
