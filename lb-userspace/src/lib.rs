@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod endings;
 pub mod engine;
 pub mod health;
 pub mod model;
