@@ -3,6 +3,10 @@
 
 mod connection;
 mod counters;
+mod decap;
+mod flood;
+mod mss;
+mod one_way;
 mod out;
 mod partial;
 mod pass;
