@@ -1,4 +1,5 @@
-//! A packet socket (`man 7 packet`): frames leave as they are, past routes and filters.
+//! A packet socket (`man 7 packet`): frames leave as they are, past routes, filters and queueing
+//! disciplines, as the packet path's own do.
 
 use std::{
     io,
@@ -26,7 +27,23 @@ impl PacketSocket {
             return Err(io::Error::last_os_error());
         }
         // SAFETY: a new descriptor, which nobody else owns.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(descriptor) }))
+        let socket = unsafe { OwnedFd::from_raw_fd(descriptor) };
+        // A filter on the way out may well put on the tags that these frames have already.
+        let bypass: libc::c_int = 1;
+        // SAFETY: the value lives until this returns, and is as long as it says.
+        let set = unsafe {
+            libc::setsockopt(
+                socket.as_raw_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                (&raw const bypass).cast(),
+                size_of_val(&bypass) as libc::socklen_t,
+            )
+        };
+        match set {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(Self(socket)),
+        }
     }
 }
 
