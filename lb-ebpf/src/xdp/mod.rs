@@ -34,6 +34,7 @@ mod request;
 mod rewrite;
 mod select;
 mod shared;
+mod sum;
 mod tcp;
 mod track;
 mod tunnel;

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+pub use convert::per_tick;
 pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
