@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Dependencies point one way: `cli → api types → model ← config`, `engine → model, table`,
-//! `dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
+//! `endings → dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
 
 pub mod api;
 pub mod cli;
