@@ -55,6 +55,7 @@ impl Family for Ipv6 {
     type Key = FlowKey6;
 
     const OPEN: Program = Program::Open6;
+    const FULL_NAT: Program = Program::FullNat6;
     const AF: u8 = 10;
     const TCP_AND_IP: u16 = 60;
 
@@ -174,6 +175,14 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
+    fn sum([first, second]: [u64; 2]) -> u32 {
+        let words = |half: u64| {
+            (half & 0xffff) + (half >> 16 & 0xffff) + (half >> 32 & 0xffff) + (half >> 48)
+        };
+        (words(first) + words(second)) as u32
+    }
+
+    #[inline(always)]
     fn fib_words([first, second]: [u64; 2]) -> [u32; 4] {
         [
             first as u32,
@@ -205,6 +214,11 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
+    fn client(key: FlowKey6) -> ([u64; 2], [u8; 2], u16) {
+        (words(key.client()), key.port(), key.service())
+    }
+
+    #[inline(always)]
     fn hash(key: FlowKey6) -> u64 {
         key.hash(maps::flow_key())
     }
@@ -222,6 +236,16 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
         maps::FLOWS6.get(index)
+    }
+
+    #[inline(always)]
+    fn snat_map() -> &'static HashMap<[u64; 2], u32> {
+        &maps::SNAT_BY_ADDRESS6
+    }
+
+    #[inline(always)]
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Bucket6<SharedWord>> {
+        maps::SNAT_PORTS6.get_value(u32::from(address), &bucket)
     }
 }
 

@@ -56,12 +56,12 @@ fn from_client<F: Family>(
         forwarding::DSR => None,
         _ => mss::clamp(segment, chosen.backend),
     };
-    request::deliver(frame, segment, target, hash, &chosen, mss)
+    request::deliver(frame, segment, target, hash, &chosen, mss, None)
 }
 
 /// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
 #[inline(always)]
-fn begins_anew<F: Family>(
+pub(crate) fn begins_anew<F: Family>(
     segment: &Segment<'_, F>,
     target: Target,
     value: FlowValue,

@@ -19,6 +19,7 @@ use super::{
     links::{self, Links},
     pins::{self, Detached, FLOWS4, FLOWS6, Pins},
     plain::Plain,
+    ports::PortTables,
     reader::KernelReader,
     tx_ports::TxPorts,
     writer::KernelWriter,
@@ -133,16 +134,18 @@ impl DataPlane {
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;
 
+        let ports = PortTables::default();
         let tables = FlowTables::new(
             &map_data(open(FLOWS4)?)?,
             buckets4,
             &map_data(open(FLOWS6)?)?,
             buckets6,
             &pins,
+            ports.clone(),
         )?;
         let tables: Tables = Arc::new(tables);
         let reader = Arc::new(KernelReader::new(&mut open, tables)?);
-        let writer = KernelWriter::new(&mut open)?;
+        let writer = KernelWriter::new(&mut open, ports)?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
@@ -289,7 +292,8 @@ fn has_multi_buffer() -> bool {
 /// index in the program array.
 const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
     ("lb_tunnel", "lb_tunnel_linear", program::TUNNEL),
-    ("lb_full_nat", "lb_full_nat_linear", program::FULL_NAT),
+    ("lb_full_nat4", "lb_full_nat4_linear", program::FULL_NAT4),
+    ("lb_full_nat6", "lb_full_nat6_linear", program::FULL_NAT6),
     ("lb_icmp", "lb_icmp_linear", program::ICMP),
     ("lb_refuse", "lb_refuse_linear", program::REFUSE),
     ("lb_open4", "lb_open4_linear", program::OPEN4),

@@ -10,6 +10,7 @@
 
 mod checksum;
 mod dissect;
+mod full_nat;
 mod ip;
 mod namespace;
 mod packet;
@@ -17,6 +18,7 @@ mod scene;
 mod testbed;
 
 pub use dissect::Dissection;
+pub use full_nat::{SNAT, SNAT6};
 pub use ip::{Extension, Ipv4, Ipv6, Network};
 pub use namespace::{in_new_namespace, ip, sysctl};
 pub use packet::{Link, Mac, Packet, Tag, Tcp, flags};

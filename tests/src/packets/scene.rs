@@ -128,16 +128,27 @@ impl Testbed {
     }
 
     pub fn write_service(&mut self, service: ServiceId, listen: &str, timeouts: Timeouts) {
-        let record = ServiceRecord {
+        self.write_service_with(service, listen, |record| record.timeouts = timeouts);
+    }
+
+    /// The record of a service, with whatever `change` wants to be different.
+    pub fn write_service_with(
+        &mut self,
+        service: ServiceId,
+        listen: &str,
+        change: impl FnOnce(&mut ServiceRecord),
+    ) {
+        let mut record = ServiceRecord {
             listen: address(listen),
             forwarding: Forwarding::Nat,
             scheduler: Scheduler::Maglev,
             slots: SLOTS,
-            timeouts,
+            timeouts: timeouts(),
             snat: Vec::new(),
             tunnel: Tunnel::default(),
             no_backend: NoBackend::default(),
         };
+        change(&mut record);
         self.apply(&MapWrite::WriteService { service, record });
     }
 

@@ -3,6 +3,7 @@
 
 mod connection;
 mod counters;
+mod full_nat;
 mod out;
 mod partial;
 mod pass;

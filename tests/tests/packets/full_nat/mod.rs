@@ -1,0 +1,3 @@
+//! `full-nat`: both addresses and both ports are translated, and a connection's port is its own.
+
+mod rewrite;
