@@ -187,7 +187,7 @@ impl<'p> Frame<'p> {
         // 32-bit offsets that the kernel turns into addresses.
         let linear = unsafe { ((*self.context).data_end - (*self.context).data) as usize };
         // SAFETY: the helper only reads the context. Where the kernel does not have it (before
-        // 5.18) there are no further buffers, and the loader's entry point never asks.
+        // 5.18) there are no further buffers, and nobody asks.
         let whole = unsafe { bpf_xdp_get_buff_len(self.context) } as usize;
         room + whole.wrapping_sub(linear)
     }

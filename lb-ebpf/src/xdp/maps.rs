@@ -9,11 +9,12 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
+    flood::FloodMeter,
     flow::{Bucket4, Bucket6, Tick, Word},
     hash::{HashKey, fast_range},
     reason::Reason,
     records::{
-        Backend, BackendCounters, FloodMeter, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
+        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
         MAX_SNAT_ADDRESSES, Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
     },
     snat::{BUCKETS, SnatPool},
@@ -46,6 +47,9 @@ pub(crate) static BUCKETS4: Global<u32> = Global::new(1);
 /// Buckets of [`FLOWS6`].
 #[unsafe(no_mangle)]
 pub(crate) static BUCKETS6: Global<u32> = Global::new(1);
+/// 1 where packets may have several buffers (Linux 5.18).
+#[unsafe(no_mangle)]
+static MULTI_BUFFER: Global<u32> = Global::new(0);
 
 /// Services by id.
 #[map]
@@ -127,6 +131,13 @@ static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(program::COUNT, 0
 /// Interfaces that packets may be redirected to, by index.
 #[map]
 static TX_PORTS: DevMapHash = DevMapHash::with_max_entries(256, 0);
+
+/// Whether the kernel has buffers behind the first one, and the helper that counts their bytes: the
+/// verifier never comes to see a call behind this where it is false.
+#[inline(always)]
+pub(crate) fn is_multi_buffer() -> bool {
+    MULTI_BUFFER.load() != 0
+}
 
 #[inline(always)]
 pub(crate) fn flow_key() -> HashKey {

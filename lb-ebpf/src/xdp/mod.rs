@@ -19,7 +19,6 @@ mod emit;
 mod errand;
 mod family;
 mod fib;
-mod flood;
 mod frame;
 mod full_nat;
 mod icmp;

@@ -11,7 +11,6 @@ use lb_common::{
 use super::{
     Stop, clock, collision,
     family::{Family, Parsed, Segment},
-    flood,
     frame::Frame,
     last_hop, maps, mss, reply,
     request::{self, Chosen, Target, follow},
@@ -127,7 +126,7 @@ fn open<F: Family>(
             record.update(value.in_generation_of(record.value));
             None
         }
-        None if flags.opens() && flood::count(now) => Some(Reason::FloodUnrecorded),
+        None if flags.opens() && is_flood(now) => Some(Reason::FloodUnrecorded),
         None if track::insert::<F>(key, hash, value, now) => None,
         None => Some(Reason::Untracked),
     };
@@ -140,4 +139,14 @@ fn open<F: Family>(
         }
     }
     Ok(chosen)
+}
+
+/// Counts a SYN that would make a record; whether this CPU sees too many of them, and shall not
+/// spend inserts and room in the table on them (S-CT-1).
+#[inline(always)]
+fn is_flood(now: Tick) -> bool {
+    match (maps::flood_meter(), maps::settings()) {
+        (Some(meter), Some(settings)) => meter.count(now, settings.flood_limit),
+        _ => false,
+    }
 }

@@ -1,6 +1,7 @@
 //! Records of `lb-common` as aya takes them.
 
 use lb_common::{
+    decap,
     records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel},
     snat::SnatPool,
 };
@@ -30,6 +31,8 @@ unsafe impl Record for Tunnel {}
 unsafe impl Record for Settings {}
 // SAFETY: as above.
 unsafe impl Record for SnatPool {}
+// SAFETY: as above.
+unsafe impl Record for decap::Settings {}
 
 /// A record as a key or a value of aya's maps.
 #[repr(transparent)]

@@ -1,6 +1,6 @@
 //! Services of mode `full-nat`.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_userspace::{
     dataplane::{MapWrite, ServiceRecord},
@@ -9,7 +9,7 @@ use lb_userspace::{
 
 use super::{
     packet::{Packet, flags},
-    scene::{LISTEN, LISTEN6, SERVER, SERVER6, WEB, WEB6, address},
+    scene::{LISTEN, LISTEN6, SERVER, SERVER6, WEB, WEB6, address, service_record, timeouts},
     testbed::Testbed,
 };
 
@@ -36,20 +36,12 @@ impl Testbed {
         snat: &[&str],
         backends: &[(u16, &str)],
     ) {
-        self.add_service(service, listen, backends);
-        self.write_full_nat(service, listen, snat, |_| {});
-        for (index, server) in backends {
-            self.write_backend(service, listen, *index, server, |backend| {
-                backend.forwarding = Forwarding::FullNat;
-            });
-        }
+        let shape = |record: &mut ServiceRecord| record.snat = ips(snat);
+        let forwarding = Forwarding::FullNat;
+        self.add_service_with(service, listen, backends, forwarding, shape, |_| {});
     }
 
     /// The record of such a service, with whatever `change` wants to be different.
-    ///
-    /// # Panics
-    ///
-    /// If an address of `snat` is none.
     pub fn write_full_nat(
         &mut self,
         service: ServiceId,
@@ -57,34 +49,39 @@ impl Testbed {
         snat: &[&str],
         change: impl FnOnce(&mut ServiceRecord),
     ) {
-        let parse = |text: &&str| {
-            text.parse()
-                .unwrap_or_else(|error| panic!("{text}: {error}"))
-        };
-        self.write_service_with(service, listen, |record| {
-            record.forwarding = Forwarding::FullNat;
-            record.snat = snat.iter().map(parse).collect();
-            change(record);
-        });
+        let mut record = service_record(listen, timeouts());
+        record.forwarding = Forwarding::FullNat;
+        record.snat = ips(snat);
+        change(&mut record);
+        self.apply(&MapWrite::WriteService { service, record });
     }
 
-    /// Opens a connection through such a service: the backend that has it, and where it is sent
+    /// Sends one segment to such a service: the backend that gets it, and whom it takes it to be
     /// from.
     #[track_caller]
-    pub fn connect_full_nat(&mut self, client: SocketAddr, listen: &str) -> [SocketAddr; 2] {
-        let listen = address(listen);
-        let send = |testbed: &mut Self, flags| {
-            let out = testbed.forward(&Packet::new(client, listen).flags(flags));
-            [out.destination, out.source]
-        };
-        let [backend, source] = send(self, flags::SYN);
-        let reply = self.forward(&Packet::new(backend, source).flags(flags::SYN_ACK));
-        assert_eq!((reply.source, reply.destination), (listen, client));
-        assert_eq!(send(self, flags::ACK), [backend, source]);
-        [backend, source]
+    pub fn request_full_nat(
+        &mut self,
+        client: SocketAddr,
+        listen: &str,
+        flags: u8,
+    ) -> [SocketAddr; 2] {
+        let out = self.forward(&Packet::new(client, address(listen)).flags(flags));
+        [out.destination, out.source]
     }
 
-    /// Chains a backend behind another of the same address and port.
+    /// Opens a connection through such a service; as [`Testbed::request_full_nat`].
+    #[track_caller]
+    pub fn connect_full_nat(&mut self, client: SocketAddr, listen: &str) -> [SocketAddr; 2] {
+        let [backend, source] = self.request_full_nat(client, listen, flags::SYN);
+        let reply = self.forward(&Packet::new(backend, source).flags(flags::SYN_ACK));
+        assert_eq!((reply.source, reply.destination), (address(listen), client));
+        let again = self.request_full_nat(client, listen, flags::ACK);
+        assert_eq!(again, [backend, source]);
+        again
+    }
+
+    /// Makes the backend with this index and address the first of its address and port, before the
+    /// one with index `next`.
     pub fn chain(
         &mut self,
         (service, listen): (ServiceId, &str),
@@ -101,4 +98,12 @@ impl Testbed {
             backend: BackendIndex(index),
         });
     }
+}
+
+fn ips(texts: &[&str]) -> Vec<IpAddr> {
+    let parse = |text: &&str| {
+        let parsed = text.parse();
+        parsed.unwrap_or_else(|error| panic!("{text}: {error}"))
+    };
+    texts.iter().map(parse).collect()
 }

@@ -14,7 +14,7 @@ use std::{
 
 use aya::{
     maps::{Array, Map, MapData},
-    programs::{TestRun as _, TestRunOptions},
+    programs::{TestRun as _, TestRunOptions, Xdp},
 };
 use lb_common::{reason::Reason, records::LAYOUT_VERSION};
 use lb_userspace::{
@@ -74,27 +74,37 @@ pub struct Testbed {
 impl Testbed {
     /// With room for the flows that most tests make.
     pub fn new() -> Self {
-        Self::with_capacity(2_000)
+        Self::with_settings(|_| {})
     }
 
     /// With connection tables of `flows` each for IPv4 and IPv6.
+    pub fn with_capacity(flows: u32) -> Self {
+        Self::with_settings(|settings| {
+            settings.capacity = flows;
+            settings.capacity_ipv6 = flows;
+        })
+    }
+
+    /// With settings that differ from the tests' own as `change` says.
     ///
     /// # Panics
     ///
     /// As everything here, when the kernel refuses.
-    pub fn with_capacity(flows: u32) -> Self {
+    pub fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lb-packets-{}-{number}", process::id());
         let directory = PathBuf::from("/sys/fs/bpf").join(name);
-        let settings = Settings {
+        let mut settings = Settings {
             bpffs: directory.clone(),
-            capacity: flows,
-            capacity_ipv6: flows,
+            capacity: 2_000,
+            capacity_ipv6: 2_000,
+            // No test is a flood unless it says so.
             flood_limit: u32::MAX,
             answer_echo: true,
             log: false,
         };
+        change(&mut settings);
         let mut plane = DataPlane::open(&settings)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
         let writer = plane.take_writer().expect("nobody has taken it");
@@ -135,11 +145,7 @@ impl Testbed {
 
     /// Runs a frame whose first buffer ends after `linear` bytes; the rest is in further ones.
     pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Outcome {
-        let context = Context {
-            data_end: linear as u32,
-            ..Context::default()
-        };
-        self.run_with(frame, Some(context))
+        self.run_with(frame, Some(Context::split(linear)))
     }
 
     /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
@@ -157,28 +163,8 @@ impl Testbed {
     }
 
     fn run_with(&mut self, frame: &[u8], context: Option<Context>) -> Outcome {
-        let mut out = vec![0; frame.len() + 64];
-        let context = context.map(Context::bytes);
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.ctx_in = context.as_ref().map(<[u8; 24]>::as_slice);
         let program = self.plane.program().expect("it is loaded");
-        let result = program
-            .test_run(options)
-            .unwrap_or_else(|error| panic!("{} bytes: {error}: {error:?}", frame.len()));
-        out.truncate(result.data_size_out as usize);
-        let verdict = match result.return_value {
-            1 => Verdict::Drop,
-            2 => Verdict::Pass,
-            3 => Verdict::Transmit,
-            4 => Verdict::Redirect,
-            _ => Verdict::Aborted,
-        };
-        Outcome {
-            verdict,
-            frame: out,
-        }
+        run_program(program, frame, context)
     }
 
     /// Runs a packet that is to be sent on; how it looks then.
@@ -341,6 +327,31 @@ impl Testbed {
     }
 }
 
+/// Runs a frame through a program.
+pub(super) fn run_program(program: &Xdp, frame: &[u8], context: Option<Context>) -> Outcome {
+    let mut out = vec![0; frame.len() + 64];
+    let context = context.map(Context::bytes);
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    options.ctx_in = context.as_ref().map(<[u8; 24]>::as_slice);
+    let result = program
+        .test_run(options)
+        .unwrap_or_else(|error| panic!("{} bytes: {error}: {error:?}", frame.len()));
+    out.truncate(result.data_size_out as usize);
+    let verdict = match result.return_value {
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        3 => Verdict::Transmit,
+        4 => Verdict::Redirect,
+        _ => Verdict::Aborted,
+    };
+    Outcome {
+        verdict,
+        frame: out,
+    }
+}
+
 /// Packets by service and reason.
 pub type Reasons = BTreeMap<(Option<ServiceId>, &'static str), u64>;
 
@@ -362,13 +373,21 @@ impl Drop for Testbed {
 /// `struct xdp_md` (`include/uapi/linux/bpf.h`): what the program is told about the frame.
 /// `data` and `data_end` are offsets in the input; what is before `data` is metadata.
 #[derive(Clone, Copy, Default)]
-struct Context {
+pub(super) struct Context {
     data: u32,
     data_end: u32,
     ingress_ifindex: u32,
 }
 
 impl Context {
+    /// Of a frame whose first buffer ends after `linear` bytes.
+    pub(super) fn split(linear: usize) -> Self {
+        Self {
+            data_end: linear as u32,
+            ..Self::default()
+        }
+    }
+
     fn bytes(self) -> [u8; 24] {
         let words = [self.data, self.data_end, 0, self.ingress_ifindex, 0, 0];
         let mut bytes = [0; 24];

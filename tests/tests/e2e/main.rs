@@ -11,6 +11,7 @@ mod setup;
 mod backends;
 mod bystanders;
 mod conntrack;
+mod decap;
 mod desired;
 mod detach;
 mod flood;

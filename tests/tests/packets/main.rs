@@ -3,7 +3,11 @@
 
 mod connection;
 mod counters;
+mod decap;
+mod flood;
 mod full_nat;
+mod mss;
+mod one_way;
 mod out;
 mod partial;
 mod pass;
