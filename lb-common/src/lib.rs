@@ -9,6 +9,7 @@
 //! * [`tcp`]: the life of a TCP connection as a middlebox sees it.
 //! * [`hash`]: the keyed hash that picks buckets and slots.
 //! * [`checksum`]: incremental updates of Internet checksums.
+//! * [`rate`]: what is done only so often.
 //! * [`reason`]: why a packet was dropped, or passed where that is worth a count.
 //! * [`snat`]: which ports a connection may be sent from.
 //! * [`decap`]: what the decapsulator of backends and `lbctl decap` share.
@@ -24,6 +25,7 @@ pub mod flood;
 pub mod flow;
 pub mod hash;
 pub mod lab;
+pub mod rate;
 pub mod reason;
 pub mod records;
 pub mod snat;

@@ -157,6 +157,10 @@ pub struct Settings {
     pub answer_echo: u32,
 }
 
+/// Bytes of the ring buffer of samples, a power of two and a multiple of the page size: about a
+/// thousand of them.
+pub const SAMPLE_BYTES: u32 = 1 << 16;
+
 /// A refused packet, as the ring buffer of samples holds it.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

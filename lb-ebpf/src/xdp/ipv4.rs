@@ -13,6 +13,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::SharedWord,
+    sum,
     tcp::TcpHeader,
 };
 
@@ -133,7 +134,7 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn sum(address: u32) -> u32 {
-        (address & 0xffff) + (address >> 16)
+        sum::word32(address)
     }
 
     #[inline(always)]

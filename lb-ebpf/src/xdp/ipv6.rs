@@ -12,6 +12,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::{SharedWord, forget},
+    sum,
     tcp::TcpHeader,
 };
 
@@ -175,11 +176,8 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn sum([first, second]: [u64; 2]) -> u32 {
-        let words = |half: u64| {
-            (half & 0xffff) + (half >> 16 & 0xffff) + (half >> 32 & 0xffff) + (half >> 48)
-        };
-        (words(first) + words(second)) as u32
+    fn sum(address: [u64; 2]) -> u32 {
+        sum::address6(address)
     }
 
     #[inline(always)]

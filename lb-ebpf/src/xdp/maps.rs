@@ -5,17 +5,19 @@ use aya_ebpf::{
     bindings::xdp_action,
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray, RingBuf},
     programs::XdpContext,
 };
 use lb_common::{
     flood::FloodMeter,
     flow::{Bucket4, Bucket6, Tick, Word},
     hash::{HashKey, fast_range},
+    rate::TickMeter,
     reason::Reason,
     records::{
         Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
-        MAX_SNAT_ADDRESSES, Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
+        MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot, SlotPair, Tunnel,
+        pairs_in_half, program,
     },
     snat::{BUCKETS, SnatPool},
 };
@@ -123,6 +125,12 @@ pub(crate) static SNAT_PORTS6: PortTables<Bucket6<SharedWord>> = PortTables::new
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 static FLOOD_METER: PerCpuArray<FloodMeter> = PerCpuArray::with_max_entries(1, 0);
+/// What has been done in a tick.
+#[map]
+static TICK_METERS: PerCpuArray<TickMeter> = PerCpuArray::with_max_entries(TickMeter::COUNT, 0);
+/// Refused packets, for the daemon.
+#[map]
+static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLE_BYTES, 0);
 #[map]
 static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
 /// The other programs, by [`Program`].
@@ -295,6 +303,24 @@ pub(crate) fn flood_meter() -> Option<&'static mut FloodMeter> {
     FLOOD_METER
         .get_ptr_mut(0)
         .map(|meter| unsafe { &mut *meter })
+}
+
+/// This CPU's, by an index that [`TickMeter`] knows.
+#[inline(always)]
+pub(crate) fn tick_meter(index: u32) -> Option<&'static mut TickMeter> {
+    // SAFETY: as in `flood_meter`.
+    TICK_METERS
+        .get_ptr_mut(index)
+        .map(|meter| unsafe { &mut *meter })
+}
+
+/// Leaves a sample to the daemon, if there is room for it.
+#[inline(always)]
+pub(crate) fn leave_sample(sample: impl FnOnce() -> Sample) {
+    if let Some(mut entry) = SAMPLES.reserve::<Sample>(0) {
+        entry.write(sample());
+        entry.submit(0);
+    }
 }
 
 /// What the program before this one has left on this CPU.

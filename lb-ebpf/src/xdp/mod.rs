@@ -35,6 +35,7 @@ mod rewrite;
 mod select;
 mod shared;
 mod snat;
+mod sum;
 mod tcp;
 mod track;
 mod tunnel;

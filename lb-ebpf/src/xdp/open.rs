@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::{Backend, forwarding},
+    records::Backend,
     tcp::State,
 };
 
@@ -12,7 +12,7 @@ use super::{
     Stop, clock, collision,
     family::{Family, Parsed, Segment},
     frame::Frame,
-    last_hop, maps, mss, reply,
+    last_hop, maps, reply,
     request::{self, Chosen, Target, follow},
     select,
     track::{self, Record},
@@ -51,11 +51,7 @@ fn from_client<F: Family>(
         }
         record => open::<F>(frame, segment, target, key, hash, record, now),
     }?;
-    let mss = match service.forwarding {
-        forwarding::DSR => None,
-        _ => mss::clamp(segment, chosen.backend),
-    };
-    request::deliver(frame, segment, target, hash, &chosen, mss, None)
+    request::deliver(frame, segment, target, hash, &chosen, true, None)
 }
 
 /// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).

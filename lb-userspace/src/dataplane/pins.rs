@@ -22,10 +22,12 @@ use aya::maps::MapInfo;
 use lb_common::{
     flood::FloodMeter,
     flow::{Bucket4, Bucket6},
+    rate::TickMeter,
     reason::Reason,
     records::{
         Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
-        MAX_LAST_HOPS, MAX_SERVICES, MAX_SNAT_ADDRESSES, Service, Settings, Tunnel, program,
+        MAX_LAST_HOPS, MAX_SERVICES, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Service, Settings, Tunnel,
+        program,
     },
     snat::SnatPool,
 };
@@ -178,6 +180,8 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("SNAT_PORTS6", 4, 4, MAX_SNAT_ADDRESSES),
     map("SETTINGS", 4, size_of::<Settings>(), 1),
     map("FLOOD_METER", 4, size_of::<FloodMeter>(), 1),
+    map("TICK_METERS", 4, size_of::<TickMeter>(), TickMeter::COUNT),
+    map("SAMPLES", 0, 0, SAMPLE_BYTES),
     // A program array forgets its programs when nobody holds it.
     map("PROGRAMS", 4, 4, program::COUNT),
 ];

@@ -9,7 +9,7 @@ use lb_userspace::{
 
 use super::{
     packet::{Packet, flags},
-    scene::{LISTEN, LISTEN6, SERVER, SERVER6, WEB, WEB6, address, service_record, timeouts},
+    scene::{LISTEN, LISTEN6, SERVER, SERVER6, WEB, WEB6, address},
     testbed::Testbed,
 };
 
@@ -49,11 +49,11 @@ impl Testbed {
         snat: &[&str],
         change: impl FnOnce(&mut ServiceRecord),
     ) {
-        let mut record = service_record(listen, timeouts());
-        record.forwarding = Forwarding::FullNat;
-        record.snat = ips(snat);
-        change(&mut record);
-        self.apply(&MapWrite::WriteService { service, record });
+        self.write_service_with(service, listen, |record| {
+            record.forwarding = Forwarding::FullNat;
+            record.snat = ips(snat);
+            change(record);
+        });
     }
 
     /// Sends one segment to such a service: the backend that gets it, and whom it takes it to be

@@ -3,6 +3,7 @@
 //! * [`Packet`] builds frames, right ones and wrong ones, every checksum computed in full from
 //!   nothing. A test says what is to come out by changing the same description and building it
 //!   again, so that the program's incremental arithmetic is held against an independent one.
+//! * [`Answer`] is what a refused packet is to be answered with, built just so.
 //! * [`Dissection`] reads frames back and says which checksums verify; [`Outer`] does so with the
 //!   outer headers of tunnels.
 //! * [`Testbed`] loads the program over pins of its own, writes services and backends the way the
@@ -11,6 +12,7 @@
 //!   decapsulator of backends.
 //! * [`in_new_namespace`] gives a test interfaces and routes of its own.
 
+mod answer;
 mod checksum;
 mod decap_bed;
 mod dissect;
@@ -23,6 +25,7 @@ mod scene;
 mod testbed;
 mod tunnelled;
 
+pub use answer::{Answer, IcmpError};
 pub use decap_bed::{DecapBed, Expected};
 pub use dissect::Dissection;
 pub use full_nat::{SNAT, SNAT6};

@@ -91,13 +91,13 @@ pub fn timeouts() -> Timeouts {
     }
 }
 
-pub(super) fn service_record(listen: &str, timeouts: Timeouts) -> ServiceRecord {
+fn service_record(listen: &str) -> ServiceRecord {
     ServiceRecord {
         listen: address(listen),
         forwarding: Forwarding::Nat,
         scheduler: Scheduler::Maglev,
         slots: SLOTS,
-        timeouts,
+        timeouts: timeouts(),
         snat: Vec::new(),
         tunnel: Tunnel::default(),
         no_backend: NoBackend::default(),
@@ -143,7 +143,7 @@ impl Testbed {
         change: impl Fn(&mut BackendRecord),
     ) {
         self.declare_service(service, listen, timeouts());
-        let mut record = service_record(listen, timeouts());
+        let mut record = service_record(listen);
         record.forwarding = forwarding;
         shape(&mut record);
         self.apply(&MapWrite::WriteService { service, record });
@@ -177,7 +177,18 @@ impl Testbed {
     }
 
     pub fn write_service(&mut self, service: ServiceId, listen: &str, timeouts: Timeouts) {
-        let record = service_record(listen, timeouts);
+        self.write_service_with(service, listen, |record| record.timeouts = timeouts);
+    }
+
+    /// The record of a service, with whatever `change` wants to be different.
+    pub fn write_service_with(
+        &mut self,
+        service: ServiceId,
+        listen: &str,
+        change: impl FnOnce(&mut ServiceRecord),
+    ) {
+        let mut record = service_record(listen);
+        change(&mut record);
         self.apply(&MapWrite::WriteService { service, record });
     }
 

@@ -16,7 +16,12 @@ use aya::{
     maps::{Array, Map, MapData},
     programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use lb_common::{reason::Reason, records::LAYOUT_VERSION};
+use lb_common::{
+    flow::{FlowValue, RECORDS},
+    reason::Reason,
+    records::LAYOUT_VERSION,
+    tcp::State,
+};
 use lb_userspace::{
     config::InterfaceSettings,
     dataplane::{
@@ -27,6 +32,7 @@ use lb_userspace::{
 };
 
 use super::{
+    answer::Answer,
     dissect::Dissection,
     packet::{Packet, flags},
 };
@@ -57,6 +63,8 @@ pub enum Expect {
     Pass,
     /// Dropped, and counted once for this service (`None`: for no service in particular).
     Drop(Option<ServiceId>, Reason),
+    /// Refused, counted once for this service, and answered.
+    Answer(ServiceId, Reason, Answer),
     /// Out through the interface it came in by, as this frame.
     Transmit(Vec<u8>),
     /// Out through another interface, as this frame.
@@ -159,7 +167,9 @@ impl Testbed {
             data_end: input.len() as u32,
             ..Context::default()
         };
-        self.run_with(&input, Some(context))
+        let mut outcome = self.run_with(&input, Some(context));
+        outcome.frame.drain(..METADATA);
+        outcome
     }
 
     fn run_with(&mut self, frame: &[u8], context: Option<Context>) -> Outcome {
@@ -240,12 +250,20 @@ impl Testbed {
         let (verdict, bytes) = match expect {
             Expect::Pass => (Verdict::Pass, Some(frame)),
             Expect::Drop(..) => (Verdict::Drop, None),
+            Expect::Answer(.., answer) => (Verdict::Transmit, Some(answer.frame.as_slice())),
             Expect::Transmit(bytes) => (Verdict::Transmit, Some(bytes.as_slice())),
             Expect::Redirect(bytes) => (Verdict::Redirect, Some(bytes.as_slice())),
         };
         let mut counted = before.clone();
-        if let Expect::Drop(service, reason) = expect {
-            *counted.entry((*service, reason.name())).or_default() += 1;
+        let refused = match expect {
+            Expect::Drop(service, reason) => vec![(*service, reason)],
+            Expect::Answer(service, reason, answer) => {
+                vec![(Some(*service), reason), (Some(*service), &answer.counted)]
+            }
+            _ => vec![],
+        };
+        for (service, reason) in refused {
+            *counted.entry((service, reason.name())).or_default() += 1;
         }
         let reasons = self.reasons();
         let news: Vec<_> = reasons
@@ -311,14 +329,42 @@ impl Testbed {
 
     /// Empties the IPv4 connection table, as if this balancer had taken over from another.
     pub fn forget_connections(&mut self) {
+        self.change_connections::<8>("FLOWS4", |_| [0; 8]);
+    }
+
+    /// Puts every connection in this state, as the daemon does with those that it ends.
+    pub fn set_state_of_all(&mut self, state: State) {
+        fn in_state<const WORDS: usize>(mut line: [u64; WORDS], state: State) -> [u64; WORDS] {
+            // Keys and values in turn, in both families.
+            for word in line[..2 * RECORDS].iter_mut().skip(1).step_by(2) {
+                let value = FlowValue::from_bits(*word);
+                if value.state().is_live() {
+                    *word = value.with_state(state).bits();
+                }
+            }
+            line
+        }
+        self.change_connections::<8>("FLOWS4", |line| in_state(line, state));
+        self.change_connections::<16>("FLOWS6", |line| in_state(line, state));
+    }
+
+    /// Rewrites a connection table bucket by bucket, each as its words.
+    fn change_connections<const WORDS: usize>(
+        &mut self,
+        table: &str,
+        change: impl Fn([u64; WORDS]) -> [u64; WORDS],
+    ) {
         let path = self
             .directory
-            .join(format!("v{LAYOUT_VERSION}/maps/FLOWS4"));
+            .join(format!("v{LAYOUT_VERSION}/maps/{table}"));
         let data = MapData::from_pin(&path).expect("the table is pinned");
         let map = Map::from_map_data(data).expect("aya knows the map's type");
-        let mut table: Array<_, [u64; 8]> = map.try_into().expect("it is an array of lines");
+        let mut table: Array<_, [u64; WORDS]> = map.try_into().expect("it is an array of lines");
         for bucket in 0..table.len() {
-            table.set(bucket, [0; 8], 0).expect("a bucket is written");
+            let line = table.get(&bucket, 0).expect("a bucket is read");
+            table
+                .set(bucket, change(line), 0)
+                .expect("a bucket is written");
         }
     }
 

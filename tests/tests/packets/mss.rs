@@ -2,8 +2,8 @@
 
 use lb_common::reason::Reason;
 use lb_tests::packets::{
-    BALANCER, CLIENT, CLIENT6, Expect, GATEWAY, LISTEN, LISTEN6, Link, Outer, Packet, SERVER,
-    SERVER6, Testbed, Verdict, WEB, WEB6, address, flags,
+    BALANCER, CLIENT, CLIENT6, Expect, GATEWAY, IcmpError, LISTEN, LISTEN6, Link, Outer, Packet,
+    SERVER, SERVER6, Testbed, Verdict, WEB, WEB6, address, flags,
 };
 use lb_userspace::model::Forwarding;
 
@@ -188,7 +188,8 @@ fn clamping_mends_no_wrong_checksum() {
     }
 }
 
-/// The largest packet that reaches the backend goes, in every mode; one more byte is too much.
+/// S-ICMP-5: the largest packet that reaches the backend goes, in every mode; one more byte is too
+/// much, and the client is told so.
 #[test]
 fn what_is_too_big_is_refused() {
     for forwarding in [
@@ -198,16 +199,18 @@ fn what_is_too_big_is_refused() {
         Forwarding::Gue,
     ] {
         let mut testbed = testbed(forwarding);
-        for (packet, service, headers) in
-            [(Packet::request(), WEB, 40), (Packet::request6(), WEB6, 60)]
-        {
+        for (packet, service, headers, max_quote) in [
+            (Packet::request(), WEB, 40, 548),
+            (Packet::request6(), WEB6, 60, 1232),
+        ] {
             let room = usize::from(MAX_PACKET) - headers;
             let fits = packet.clone().payload(&vec![1; room]);
             let verdict = testbed.run(&fits.build()).verdict;
             assert_eq!(verdict, Verdict::Transmit, "{forwarding}");
-            let before = testbed.reason(service, Reason::TooBig);
-            testbed.run(&packet.payload(&vec![1; room + 1]).build());
-            assert_eq!(testbed.reason(service, Reason::TooBig), before + 1);
+            let packet = packet.payload(&vec![1; room + 1]);
+            let answer = packet.icmp_error(IcmpError::TooBig(MAX_PACKET), max_quote);
+            let expect = Expect::Answer(service, Reason::TooBig, answer);
+            testbed.check(&forwarding.to_string(), &packet.build(), &expect);
         }
     }
 }

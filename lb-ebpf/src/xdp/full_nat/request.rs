@@ -11,7 +11,7 @@ use crate::xdp::{
     Stop, clock,
     family::{Family, Segment},
     frame::Frame,
-    last_hop, maps, mss, open,
+    last_hop, maps, open,
     request::{self, Chosen, Target},
     select,
     snat::{self, Endpoint, Lease},
@@ -37,14 +37,13 @@ pub(super) fn forward<F: Family>(
         }
         lease => begin::<F>(frame, segment, target, flow.key, flow.hash, lease, now)?,
     };
-    let mss = mss::clamp(segment, chosen.backend);
     request::deliver(
         frame,
         segment,
         target,
         flow.hash,
         &chosen,
-        mss,
+        true,
         Some(source),
     )
 }
