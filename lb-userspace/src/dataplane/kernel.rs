@@ -20,6 +20,7 @@ use super::{
     links::{self, Links},
     pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
+    ports::PortTables,
     reader::KernelReader,
     tx_ports::TxPorts,
     writer::KernelWriter,
@@ -131,17 +132,19 @@ impl DataPlane {
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;
 
+        let ports = PortTables::default();
         let tables = FlowTables::new(
             &map_data(open(FLOWS4)?)?,
             buckets4,
             &map_data(open(FLOWS6)?)?,
             buckets6,
             &pins,
+            ports.clone(),
         )?;
         let tables: Tables = Arc::new(tables);
         let reader = Arc::new(KernelReader::new(&mut open, tables.clone())?);
         let ender = Arc::new(Ender::new(&mut open, tables)?);
-        let writer = KernelWriter::new(&mut open)?;
+        let writer = KernelWriter::new(&mut open, ports)?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
@@ -306,7 +309,8 @@ pub(super) fn has_multi_buffer() -> bool {
 /// index in the program array.
 const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
     ("lb_tunnel", "lb_tunnel_linear", program::TUNNEL),
-    ("lb_full_nat", "lb_full_nat_linear", program::FULL_NAT),
+    ("lb_full_nat4", "lb_full_nat4_linear", program::FULL_NAT4),
+    ("lb_full_nat6", "lb_full_nat6_linear", program::FULL_NAT6),
     ("lb_icmp", "lb_icmp_linear", program::ICMP),
     ("lb_refuse", "lb_refuse_linear", program::REFUSE),
     ("lb_open4", "lb_open4_linear", program::OPEN4),

@@ -15,8 +15,10 @@ mod links;
 mod mapped;
 mod pins;
 mod plain;
+mod ports;
 mod reader;
 mod removal;
+mod snat;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -235,7 +237,8 @@ pub struct Connection {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionTotals {
-    /// Flows that the table was made for, both address families.
+    /// Connections that there is room for: the flows that the tables were made for, of both address
+    /// families, and as large a share of the ports of every address that `full-nat` sends from.
     pub capacity: u64,
     pub used: u64,
     pub established: u64,

@@ -3,6 +3,7 @@
 use lb_common::{
     decap,
     records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel},
+    snat::SnatPool,
 };
 
 /// Types whose every byte counts: `repr(C)`, no padding, any bytes are a value.
@@ -28,6 +29,8 @@ unsafe impl Record for BackendCounters {}
 unsafe impl Record for Tunnel {}
 // SAFETY: as above.
 unsafe impl Record for Settings {}
+// SAFETY: as above.
+unsafe impl Record for SnatPool {}
 // SAFETY: as above.
 unsafe impl Record for decap::Settings {}
 

@@ -24,10 +24,12 @@ use super::{
     kernel::map_data,
     mapped::MappedArray,
     plain::{Plain, words},
+    ports::PortTables,
+    snat::SnatWriter,
     sys,
     tx_ports::TxPorts,
 };
-use crate::model::{BackendIndex, ServiceId};
+use crate::model::{BackendIndex, Forwarding, ServiceId};
 
 /// Words of a [`lb_common::records::Service`] that the packet path or a table swap writes too.
 const SLOTS_AND_HALF: usize = 1;
@@ -54,6 +56,7 @@ pub struct KernelWriter {
     reason_counters: PerCpuArray<MapData, u64>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
+    snat: SnatWriter,
     cpus: usize,
 }
 
@@ -72,6 +75,7 @@ struct EndpointMaps {
 impl KernelWriter {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
+        ports: PortTables,
     ) -> Result<Self, DataPlaneError> {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
@@ -112,6 +116,7 @@ impl KernelWriter {
                 .map_err(opened("REASON_COUNTERS"))?,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
+            snat: SnatWriter::new(open, ports)?,
             cpus,
         })
     }
@@ -301,11 +306,18 @@ impl Writer for KernelWriter {
                 self.tunnels
                     .set(u32::from(service.0), tunnel, 0)
                     .map_err(failed)?;
+                match record.forwarding {
+                    Forwarding::FullNat => self.snat.write_pool(*service, &record.snat)?,
+                    _ => self.snat.clear_pool(*service)?,
+                }
                 self.write_service(*service, record).ok_or_else(|| {
                     DataPlaneError::new(format!("write service {}", service.0), "no such record")
                 })
             }
-            MapWrite::ClearService { service } => self.clear_service(*service).map_err(failed),
+            MapWrite::ClearService { service } => {
+                self.clear_service(*service).map_err(failed)?;
+                self.snat.clear_pool(*service)
+            }
             MapWrite::Listen { address, service } => {
                 self.listen(*address, *service).map_err(failed)
             }

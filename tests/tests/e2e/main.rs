@@ -16,6 +16,7 @@ mod desired;
 mod detach;
 mod endings;
 mod flood;
+mod full_nat;
 mod health;
 mod life;
 mod neighbours;
