@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Ended, Socket},
     config::{Config, Echo},
-    dataplane::{self, DataPlane, DataPlaneError, KernelReader},
+    dataplane::{self, AttachMode, DataPlane, DataPlaneError, KernelReader, Reader as _},
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
     health::{self, Checker},
     netlink,
@@ -81,6 +81,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         engine,
         mut engine_task,
     } = begun;
+    let all_native = reader
+        .interfaces()
+        .iter()
+        .all(|interface| interface.mode == AttachMode::Native);
+    engine.observe(Observation::Attached { all_native }).await;
     observe_next_hops(&engine)?;
     observe_health(&engine);
 
