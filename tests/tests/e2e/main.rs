@@ -16,6 +16,7 @@ mod detach;
 mod flood;
 mod health;
 mod life;
+mod modes;
 mod neighbours;
 mod refusals;
 mod spread;
