@@ -10,7 +10,7 @@ use std::{env, fs};
 use anyhow::Context as _;
 use lb_toolchain::{Compiler, Linker};
 
-const PROGRAMS: [&str; 2] = ["lb", "lb-lab"];
+const PROGRAMS: [&str; 3] = ["lb", "lb-decap", "lb-lab"];
 
 /// Beside the sources of `lb-ebpf`, which aya-build names itself, all that goes into a program.
 const INPUTS: [&str; 4] = [

@@ -155,17 +155,9 @@ pub struct Settings {
     pub answer_echo: u32,
 }
 
-/// How many SYNs without a record a CPU has seen of late: tells a flood (one entry a CPU).
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct FloodMeter {
-    /// The tick that `count` is of.
-    pub tick: u32,
-    pub count: u32,
-    /// 1 while SYNs are not recorded.
-    pub flooded: u32,
-    pub reserved: u32,
-}
+/// Bytes of the ring buffer of samples, a power of two and a multiple of the page size: about a
+/// thousand of them.
+pub const SAMPLE_BYTES: u32 = 1 << 16;
 
 /// A refused packet, as the ring buffer of samples holds it.
 #[repr(C, align(8))]
@@ -315,7 +307,6 @@ pub const fn pairs_in_half(slots: u32) -> u32 {
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Tunnel>() == 32);
 const _: () = assert!(size_of::<Settings>() == 8);
-const _: () = assert!(size_of::<FloodMeter>() == 16);
 const _: () = assert!(size_of::<Sample>() == 56);
 const _: () = assert!(size_of::<Hop>() == 32);
 const _: () = assert!(size_of::<Backend>() == 64);

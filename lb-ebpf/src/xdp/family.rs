@@ -5,6 +5,7 @@ use lb_common::{checksum, flow::Bucket, reason::Reason, tcp::Flags};
 use super::{
     Program,
     frame::{Cursor, Frame, Header},
+    maps,
     shared::SharedWord,
     tcp::TcpHeader,
 };
@@ -121,7 +122,9 @@ impl<F: Family> Segment<'_, F> {
     pub(crate) fn check(&self, frame: &Frame<'_>) -> Result<(), Reason> {
         F::check(self)?;
         let length = self.length();
-        if length > self.room && length > frame.network_length(self.room) {
+        if length > self.room
+            && !(maps::is_multi_buffer() && length <= frame.network_length(self.room))
+        {
             return Err(Reason::MalformedIp);
         }
         if self.tcp.length() < size_of::<TcpHeader>()

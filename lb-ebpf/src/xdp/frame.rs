@@ -2,7 +2,11 @@
 
 use core::marker::PhantomData;
 
-use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
+use aya_ebpf::{
+    bindings::xdp_md,
+    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
+    programs::XdpContext,
+};
 use lb_common::records::VlanTag;
 use network_types::eth::EthHdr;
 
@@ -187,7 +191,7 @@ impl<'p> Frame<'p> {
         // 32-bit offsets that the kernel turns into addresses.
         let linear = unsafe { ((*self.context).data_end - (*self.context).data) as usize };
         // SAFETY: the helper only reads the context. Where the kernel does not have it (before
-        // 5.18) there are no further buffers, and the loader's entry point never asks.
+        // 5.18) there are no further buffers, and nobody asks.
         let whole = unsafe { bpf_xdp_get_buff_len(self.context) } as usize;
         room + whole.wrapping_sub(linear)
     }
@@ -196,6 +200,14 @@ impl<'p> Frame<'p> {
     pub(crate) fn ingress_ifindex(&self) -> u32 {
         // SAFETY: the context is valid for as long as the program runs.
         unsafe { (*self.context).ingress_ifindex }
+    }
+
+    /// Makes the frame shorter. Every pointer into it has to be read anew behind this.
+    #[inline(always)]
+    pub(crate) fn cut(&self, bytes: usize) -> Option<()> {
+        // SAFETY: the context is valid, and the helper checks the length.
+        let cut = bytes == 0 || unsafe { bpf_xdp_adjust_tail(self.context, -(bytes as i32)) } == 0;
+        cut.then_some(())
     }
 
     /// A cursor over the whole frame again, after its head has been moved.

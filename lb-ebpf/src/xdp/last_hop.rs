@@ -21,7 +21,7 @@ pub(crate) fn refresh(frame: &Frame<'_>, value: FlowValue) -> FlowValue {
 
 /// The way back to whoever sent this frame.
 #[inline(always)]
-fn back(frame: &Frame<'_>) -> Hop {
+pub(crate) fn back(frame: &Frame<'_>) -> Hop {
     Hop {
         destination: frame.ethernet.src_addr,
         mtu: 0,

@@ -5,16 +5,18 @@ use aya_ebpf::{
     bindings::xdp_action,
     btf_maps,
     macros::{btf_map, map},
-    maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray},
+    maps::{Array, DevMapHash, HashMap, PerCpuArray, ProgramArray, RingBuf},
     programs::XdpContext,
 };
 use lb_common::{
+    flood::FloodMeter,
     flow::{Bucket4, Bucket6, Tick, Word},
     hash::{HashKey, fast_range},
+    rate::TickMeter,
     reason::Reason,
     records::{
-        Backend, BackendCounters, FloodMeter, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
-        Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
+        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, SAMPLE_BYTES,
+        Sample, Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
     },
 };
 
@@ -40,6 +42,9 @@ pub(crate) static BUCKETS4: Global<u32> = Global::new(1);
 /// Buckets of [`FLOWS6`].
 #[unsafe(no_mangle)]
 pub(crate) static BUCKETS6: Global<u32> = Global::new(1);
+/// 1 where packets may have several buffers (Linux 5.18).
+#[unsafe(no_mangle)]
+static MULTI_BUFFER: Global<u32> = Global::new(0);
 
 /// Services by id.
 #[map]
@@ -95,6 +100,12 @@ static TUNNELS: Array<Tunnel> = Array::with_max_entries(MAX_SERVICES, 0);
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
 static FLOOD_METER: PerCpuArray<FloodMeter> = PerCpuArray::with_max_entries(1, 0);
+/// What has been done in a tick.
+#[map]
+static TICK_METERS: PerCpuArray<TickMeter> = PerCpuArray::with_max_entries(TickMeter::COUNT, 0);
+/// Refused packets, for the daemon.
+#[map]
+static SAMPLES: RingBuf = RingBuf::with_byte_size(SAMPLE_BYTES, 0);
 #[map]
 static ERRAND: PerCpuArray<Errand> = PerCpuArray::with_max_entries(1, 0);
 /// The other programs, by [`Program`].
@@ -103,6 +114,13 @@ static PROGRAMS: ProgramArray = ProgramArray::with_max_entries(program::COUNT, 0
 /// Interfaces that packets may be redirected to, by index.
 #[map]
 static TX_PORTS: DevMapHash = DevMapHash::with_max_entries(256, 0);
+
+/// Whether the kernel has buffers behind the first one, and the helper that counts their bytes: the
+/// verifier never comes to see a call behind this where it is false.
+#[inline(always)]
+pub(crate) fn is_multi_buffer() -> bool {
+    MULTI_BUFFER.load() != 0
+}
 
 #[inline(always)]
 pub(crate) fn flow_key() -> HashKey {
@@ -242,6 +260,24 @@ pub(crate) fn flood_meter() -> Option<&'static mut FloodMeter> {
     FLOOD_METER
         .get_ptr_mut(0)
         .map(|meter| unsafe { &mut *meter })
+}
+
+/// This CPU's, by an index that [`TickMeter`] knows.
+#[inline(always)]
+pub(crate) fn tick_meter(index: u32) -> Option<&'static mut TickMeter> {
+    // SAFETY: as in `flood_meter`.
+    TICK_METERS
+        .get_ptr_mut(index)
+        .map(|meter| unsafe { &mut *meter })
+}
+
+/// Leaves a sample to the daemon, if there is room for it.
+#[inline(always)]
+pub(crate) fn leave_sample(sample: impl FnOnce() -> Sample) {
+    if let Some(mut entry) = SAMPLES.reserve::<Sample>(0) {
+        entry.write(sample());
+        entry.submit(0);
+    }
 }
 
 /// What the program before this one has left on this CPU.

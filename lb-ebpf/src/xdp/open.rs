@@ -4,16 +4,15 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::{Backend, forwarding},
+    records::Backend,
     tcp::State,
 };
 
 use super::{
     Stop, clock, collision,
     family::{Family, Parsed, Segment},
-    flood,
     frame::Frame,
-    last_hop, maps, mss, reply,
+    last_hop, maps, reply,
     request::{self, Chosen, Target, follow},
     select,
     track::{self, Record},
@@ -52,11 +51,7 @@ fn from_client<F: Family>(
         }
         record => open::<F>(frame, segment, target, key, hash, record, now),
     }?;
-    let mss = match service.forwarding {
-        forwarding::DSR => None,
-        _ => mss::clamp(segment, chosen.backend),
-    };
-    request::deliver(frame, segment, target, hash, &chosen, mss)
+    request::deliver(frame, segment, target, hash, &chosen, true)
 }
 
 /// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
@@ -127,7 +122,7 @@ fn open<F: Family>(
             record.update(value.in_generation_of(record.value));
             None
         }
-        None if flags.opens() && flood::count(now) => Some(Reason::FloodUnrecorded),
+        None if flags.opens() && is_flood(now) => Some(Reason::FloodUnrecorded),
         None if track::insert::<F>(key, hash, value, now) => None,
         None => Some(Reason::Untracked),
     };
@@ -140,4 +135,14 @@ fn open<F: Family>(
         }
     }
     Ok(chosen)
+}
+
+/// Counts a SYN that would make a record; whether this CPU sees too many of them, and shall not
+/// spend inserts and room in the table on them (S-CT-1).
+#[inline(always)]
+fn is_flood(now: Tick) -> bool {
+    match (maps::flood_meter(), maps::settings()) {
+        (Some(meter), Some(settings)) => meter.count(now, settings.flood_limit),
+        _ => false,
+    }
 }

@@ -90,7 +90,7 @@ pub(crate) fn forward<F: Family>(
         }
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
-    deliver(frame, segment, target, hash, &chosen, None)
+    deliver(frame, segment, target, hash, &chosen, false)
 }
 
 /// A packet of a connection that has a record.
@@ -128,7 +128,8 @@ pub(crate) fn follow<F: Family>(
     })
 }
 
-/// Sends a packet to its backend; `mss` is the limit for an option that is still to be found.
+/// Sends a packet to its backend; where `clamps`, with its MSS clamped. What is refused here has not
+/// been changed.
 #[inline(always)]
 pub(crate) fn deliver<F: Family>(
     frame: &Frame<'_>,
@@ -136,7 +137,7 @@ pub(crate) fn deliver<F: Family>(
     target: Target,
     hash: u64,
     chosen: &Chosen,
-    mss: Option<u16>,
+    clamps: bool,
 ) -> Result<u32, Stop> {
     let Target { id, service } = target;
     let backend = chosen.backend;
@@ -161,6 +162,10 @@ pub(crate) fn deliver<F: Family>(
         }));
     }
     maps::count_packet(chosen.index, Direction::In, length, chosen.connections);
+    let mss = match clamps && service.forwarding != forwarding::DSR {
+        true => mss::clamp(segment, backend),
+        false => None,
+    };
     if is_tunnel {
         maps::leave_errand(|errand| {
             errand.hop = hop;

@@ -7,13 +7,13 @@ use super::frame::Header;
 pub(crate) struct TcpHeader {
     pub(crate) source: [u8; 2],
     pub(crate) destination: [u8; 2],
-    sequence: [u8; 4],
-    acknowledgement: [u8; 4],
-    offset: u8,
-    flags: u8,
-    window: [u8; 2],
-    checksum: [u8; 2],
-    urgent: [u8; 2],
+    pub(crate) sequence: [u8; 4],
+    pub(crate) acknowledgement: [u8; 4],
+    pub(crate) offset: u8,
+    pub(crate) flags: u8,
+    pub(crate) window: [u8; 2],
+    pub(crate) checksum: [u8; 2],
+    pub(crate) urgent: [u8; 2],
 }
 
 // SAFETY: byte arrays only.

@@ -19,6 +19,7 @@ use super::{
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps,
+    sum::{address4, address6, protocol_and_length},
 };
 
 const IPIP: u8 = 4;
@@ -84,7 +85,7 @@ fn inner4(frame: &Frame<'_>) -> Option<Inner> {
     let payload = length.wrapping_sub(u16::from(ip.ihl()));
     // The header sums up to 0xFFFF, which is zero. So does what TCP's checksum covers: the
     // segment is what its pseudo-header lacks of that.
-    let pseudo = words4(ip.src_addr) + words4(ip.dst_addr) + protocol_and_length(TCP, payload);
+    let pseudo = address4(ip.src_addr) + address4(ip.dst_addr) + protocol_and_length(TCP, payload);
     Some(Inner {
         protocol: IPIP,
         traffic_class: ip.tos,
@@ -152,7 +153,7 @@ fn wrap4(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
         ip.dst_addr = destination.to_ne_bytes();
         ip.check = (!checksum::fold(super::ipv4::header_sum(ip))).to_ne_bytes();
         if gue {
-            let addresses = words4(ip.src_addr) + words4(ip.dst_addr);
+            let addresses = address4(ip.src_addr) + address4(ip.dst_addr);
             write_udp(cursor, tunnel, errand.hash, addresses, inner)?;
         }
         Some(())
@@ -186,7 +187,7 @@ fn wrap6(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
         Ipv6::set_source(ip, source, 0);
         Ipv6::set_destination(ip, destination, 0);
         if gue {
-            let addresses = words6(source) + words6(destination);
+            let addresses = address6(source) + address6(destination);
             write_udp(cursor, tunnel, errand.hash, addresses, inner)?;
         }
         Some(())
@@ -276,33 +277,8 @@ fn write_udp(
     Some(())
 }
 
-/// The last words of a pseudo-header (RFC 9293 §3.1, RFC 8200 §8.1).
-#[inline(always)]
-fn protocol_and_length(protocol: u8, length: u16) -> u32 {
-    u32::from(u16::from_ne_bytes([0, protocol])) + u32::from(length.to_be())
-}
-
 /// The ones' complement of a sum, as a sum.
 #[inline(always)]
 fn complement(sum: u32) -> u32 {
     u32::from(!checksum::fold(sum))
-}
-
-/// The sum of an address's words.
-#[inline(always)]
-fn words4(address: [u8; 4]) -> u32 {
-    let both = u32::from_ne_bytes(address);
-    (both & 0xffff) + (both >> 16)
-}
-
-#[inline(always)]
-fn words6(address: [u64; 2]) -> u32 {
-    let mut sum = 0;
-    for half in address {
-        sum += (half & 0xffff) as u32
-            + (half >> 16 & 0xffff) as u32
-            + (half >> 32 & 0xffff) as u32
-            + (half >> 48) as u32;
-    }
-    sum
 }

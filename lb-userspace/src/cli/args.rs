@@ -4,6 +4,7 @@ use std::{net::SocketAddr, num::NonZeroU64, path::PathBuf};
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 
+use super::decap::DecapCommand;
 use crate::model::{Name, Weight};
 
 const EXAMPLES: &str = "\
@@ -92,6 +93,12 @@ pub(super) enum Command {
         Examples:\n  lbctl detach\n  lbctl detach --config /etc/lb/lb.toml"
     )]
     Detach(DetachArgs),
+    /// On a backend: takes packets out of the balancer's tunnels (IP in IP, GUE)
+    #[command(
+        subcommand,
+        after_help = "It needs root, and no daemon: --socket is of no use here."
+    )]
+    Decap(DecapCommand),
 }
 
 #[derive(Debug, Subcommand)]

@@ -63,6 +63,7 @@ impl Session {
                 self.print(reply, render::saved, out).await
             }
             Command::Detach(args) => self.take_down(args, out).await,
+            Command::Decap(command) => self.decap(command, out).await,
         }
     }
 

@@ -1,10 +1,11 @@
-use std::{io, path::PathBuf};
+use std::{error::Error, io, path::PathBuf};
 
 use super::client::ClientError;
 use crate::{
     api::{ErrorCode, with_causes},
     config::ConfigError,
-    dataplane::PinsError,
+    dataplane::{PinsError, decap::DecapError},
+    netlink::NetlinkError,
 };
 
 /// Why `lbctl` did not do what it was asked to.
@@ -16,6 +17,10 @@ pub(super) enum CliError {
     Config(#[from] ConfigError),
     #[error(transparent)]
     Pins(#[from] PinsError),
+    #[error(transparent)]
+    Decap(#[from] DecapError),
+    #[error(transparent)]
+    Netlink(#[from] NetlinkError),
     #[error("cannot find out the absolute path of {}", .path.display())]
     Path {
         path: PathBuf,
@@ -76,9 +81,28 @@ impl CliError {
             Self::Pins(PinsError::Held { .. }) => {
                 Some("ask that daemon: name its socket with --socket".to_owned())
             }
+            Self::Decap(DecapError::Pins(PinsError::Held { .. })) => {
+                Some("try again when it has ended".to_owned())
+            }
+            Self::Decap(error) if is_not_permitted(error) => {
+                Some("run lbctl decap as root".to_owned())
+            }
             _ => None,
         }
     }
+}
+
+/// Whether the kernel has refused something to who we are.
+fn is_not_permitted(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let io = error.downcast_ref::<io::Error>();
+        if io.is_some_and(|error| error.kind() == io::ErrorKind::PermissionDenied) {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn unreachable(kind: io::ErrorKind) -> String {

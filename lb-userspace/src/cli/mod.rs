@@ -3,6 +3,7 @@
 mod args;
 mod client;
 mod commands;
+mod decap;
 mod detach;
 mod error;
 mod humane;

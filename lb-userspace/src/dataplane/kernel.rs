@@ -14,10 +14,10 @@ use lb_common::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DataPlaneError,
+    DataPlaneError, Detached,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
-    pins::{self, Detached, FLOWS4, FLOWS6, Pins},
+    pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     reader::KernelReader,
     tx_ports::TxPorts,
@@ -70,14 +70,8 @@ impl DataPlane {
     /// Another daemon holds the pins; the pinned maps have another layout; the kernel refuses
     /// the program or a map (its verifier's log is in the error's source).
     pub fn open(settings: &Settings) -> Result<Self, DataPlaneError> {
-        if OBJECT.is_empty() {
-            return Err(DataPlaneError::new(
-                "load the XDP program",
-                "this binary was built without it (AYA_BUILD_SKIP): build it again without",
-            ));
-        }
-        raise_memlock_limit();
-        let pins = Pins::lock(&settings.bpffs)
+        prepare_load(OBJECT)?;
+        let pins = Pins::lock(&settings.bpffs, &pins::BALANCER)
             .map_err(|error| DataPlaneError::new("take the pins", error))?;
         let existing = pins
             .check()
@@ -103,6 +97,8 @@ impl DataPlane {
         let buckets6 = buckets(FLOWS6, settings.capacity_ipv6);
         let keys = Keys::adopt_or_make(&pins)?;
 
+        let multi_buffer = has_multi_buffer();
+        let buffers = u32::from(multi_buffer);
         let log_level = if settings.log { LOG_DEBUG } else { LOG_OFF };
         let paths: Vec<_> = pins::MAPS
             .iter()
@@ -116,6 +112,7 @@ impl DataPlane {
             .override_global("SELECTION_KEY1", &keys.0[3], true)
             .override_global("BUCKETS4", &buckets4, true)
             .override_global("BUCKETS6", &buckets6, true)
+            .override_global("MULTI_BUFFER", &buffers, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(FLOWS4, buckets4)
             .map_max_entries(FLOWS6, buckets6);
@@ -128,7 +125,6 @@ impl DataPlane {
 
         let mut open = |name: &'static str| open_pinned(&pins, name);
         write_settings(open("SETTINGS")?, settings)?;
-        let multi_buffer = has_multi_buffer();
         load_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;
@@ -274,8 +270,20 @@ fn random(bytes: &mut [u8; 32]) -> std::io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
+/// What comes before any object is loaded.
+pub(super) fn prepare_load(object: &[u8]) -> Result<(), DataPlaneError> {
+    if object.is_empty() {
+        return Err(DataPlaneError::new(
+            "load the XDP program",
+            "this binary was built without it (AYA_BUILD_SKIP): build it again without",
+        ));
+    }
+    raise_memlock_limit();
+    Ok(())
+}
+
 /// Multi-buffer XDP, by which jumbo frames reach the program, came with Linux 5.18.
-fn has_multi_buffer() -> bool {
+pub(super) fn has_multi_buffer() -> bool {
     match aya::util::KernelVersion::current() {
         Ok(version) if version < aya::util::KernelVersion::new(5, 18, 0) => {
             debug!("kernel without multi-buffer XDP");
@@ -316,7 +324,7 @@ fn load_continuations(
     Ok(())
 }
 
-fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
+pub(super) fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
     let program = xdp(ebpf, name)?;
     program
         .load()
@@ -334,7 +342,7 @@ fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
     map.set(0, Plain(record), 0).map_err(failed)
 }
 
-fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
+pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
     let find = || format!("find program {name}");
     ebpf.program_mut(name)
         .ok_or_else(|| DataPlaneError::new(find(), "not in the object"))?
@@ -343,7 +351,7 @@ fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError
 }
 
 /// A handle of its own to a pinned map.
-fn open_pinned(pins: &Pins, name: &'static str) -> Result<Map, DataPlaneError> {
+pub(super) fn open_pinned(pins: &Pins, name: &'static str) -> Result<Map, DataPlaneError> {
     let failed = |error| DataPlaneError::new(format!("open map {name}"), error);
     Map::from_map_data(MapData::from_pin(pins.map(name)).map_err(failed)?).map_err(failed)
 }

@@ -11,8 +11,7 @@ use aya::{
 use tracing::{info, warn};
 
 use super::{
-    AttachMode, AttachedInterface, DataPlaneError, interface,
-    pins::{self, Pins},
+    AttachMode, AttachedInterface, DataPlaneError, interface, pins::Pins, removal::remove_link,
 };
 use crate::config::{InterfaceSettings, WantedMode};
 
@@ -62,7 +61,7 @@ impl Links {
             .map_err(|error| DataPlaneError::new("list the pinned links", error))?;
         for (path, ifindex, _) in links {
             if !indices.contains(&ifindex) {
-                pins::remove_link(&path)
+                remove_link(&path)
                     .map_err(|error| DataPlaneError::new("detach an interface", error))?;
                 info!(ifindex, "detached: no longer in the configuration");
             }
@@ -87,7 +86,9 @@ pub(super) fn index(wanted: &InterfaceSettings) -> Result<u32, DataPlaneError> {
         .map_err(|error| DataPlaneError::new(format!("find interface {}", wanted.name), error))
 }
 
-fn attach_one(
+/// Attaches to this interface; where an earlier life is attached in a wanted mode, its program is
+/// replaced at one stroke, so that no packet misses both.
+pub(super) fn attach_one(
     program: &mut Xdp,
     pins: &Pins,
     wanted: &InterfaceSettings,
@@ -105,7 +106,7 @@ fn attach_one(
     let error = |error: AttachError| {
         let hint = match &error {
             AttachError::Program(ProgramError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::EBUSY) =>
+                if means_busy(&error.io_error) =>
             {
                 " (another XDP program is attached there: see `ip link show`)"
             }
@@ -164,23 +165,22 @@ fn adopt(
                 })
                 .is_ok();
         if replaced {
-            return Ok(Some((mode, note(wanted.mode, mode))));
+            return Ok(Some((mode, note(wanted.mode, mode, pins.layout.detach))));
         }
-        pins::remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
+        remove_link(&path).map_err(|error| DataPlaneError::new(action(), error))?;
     }
     Ok(None)
 }
 
 /// What there is to say of a link that an earlier life has left in this mode.
-fn note(wanted: WantedMode, mode: AttachMode) -> String {
+fn note(wanted: WantedMode, mode: AttachMode, detach: &str) -> String {
     match (wanted, mode) {
-        (WantedMode::Generic, _) => AS_CONFIGURED,
+        (WantedMode::Generic, _) => AS_CONFIGURED.to_owned(),
         (WantedMode::Auto, AttachMode::Generic) => {
-            "kept from before; `lbctl detach` and a start try native mode again"
+            format!("kept from before; `{detach}` and a new start try native mode again")
         }
-        (WantedMode::Auto | WantedMode::Native, _) => "",
+        (WantedMode::Auto | WantedMode::Native, _) => String::new(),
     }
-    .to_owned()
 }
 
 const AS_CONFIGURED: &str = "as configured";
@@ -206,7 +206,13 @@ fn attach_new(
 
 fn is_busy(error: &AttachError) -> bool {
     matches!(error, AttachError::Program(ProgramError::SyscallError(error))
-        if error.io_error.raw_os_error() == Some(libc::EBUSY))
+        if means_busy(&error.io_error))
+}
+
+/// The interface has another program: in the same mode (`EBUSY`), or in the other (`EEXIST`;
+/// `dev_xdp_attach` in `net/core/dev.c`).
+fn means_busy(error: &std::io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBUSY | libc::EEXIST))
 }
 
 /// An error and what caused it, in one line.

@@ -3,7 +3,9 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod bpffs;
 mod convert;
+pub mod decap;
 mod flows;
 mod interface;
 mod kernel;
@@ -13,6 +15,7 @@ mod mapped;
 mod pins;
 mod plain;
 mod reader;
+mod removal;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -29,8 +32,9 @@ pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;
 pub use links::check_interfaces;
-pub use pins::{Detached, PinsError, detach};
+pub use pins::PinsError;
 pub use reader::KernelReader;
+pub use removal::{Detached, detach};
 pub use writer::KernelWriter;
 
 use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Scheduler, ServiceId, Tunnel};
@@ -264,7 +268,8 @@ pub struct AttachedInterface {
     pub note: String,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum AttachMode {
     Native,
     Generic,

@@ -1,32 +1,39 @@
-//! What stands in the bpffs, so that forwarding outlives the daemon.
+//! What stands in the bpffs, so that a data plane outlives the process that has made it.
 //!
 //! ```text
-//! <bpffs>/                     locked (flock) by the daemon that owns it
-//!   v<layout>/maps/<NAME>      maps
+//! <bpffs>/                     locked (flock) by the process that owns it: the daemon
+//!   v<layout>/maps/<NAME>      maps (the decapsulator: decap-v<layout>/…)
 //!   v<layout>/links/<mode>-<ifindex>
 //! ```
+//!
+//! Whatever else stands there is somebody else's, and left alone.
 //!
 //! The layout's version is in the path because a map of another layout would be taken without a
 //! word. bpffs reserves dots in names, so a link is named after its interface's index.
 
 use std::{
+    ffi::OsStr,
     fs::{self, File},
     io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use aya::maps::MapInfo;
 use lb_common::{
+    flood::FloodMeter,
     flow::{Bucket4, Bucket6},
+    rate::TickMeter,
     reason::Reason,
     records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, FloodMeter, Hop, LAYOUT_VERSION,
-        MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, Service, Settings, Tunnel, program,
+        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
+        MAX_LAST_HOPS, MAX_SERVICES, SAMPLE_BYTES, Service, Settings, Tunnel, program,
     },
 };
 
-use super::{AttachMode, sys};
+use super::{
+    AttachMode,
+    bpffs::{holder, is_bpffs},
+};
 
 /// Why the pins cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -36,18 +43,24 @@ pub enum PinsError {
     )]
     Create { path: PathBuf, source: io::Error },
     #[error(
-        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or set [daemon] bpffs"
+        "{path} is not on a BPF file system: mount one (mount -t bpf bpf /sys/fs/bpf) or name another directory ([daemon] bpffs, --bpffs)"
     )]
     NotBpffs { path: PathBuf },
-    #[error("the pins below {path} are held by another daemon{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
-    Held { path: PathBuf, holder: Option<u32> },
+    #[error("the pins below {path} are held by another {owner}{}", holder.map(|pid| format!(" (process {pid})")).unwrap_or_default())]
+    Held {
+        path: PathBuf,
+        /// What holds pins of this kind.
+        owner: &'static str,
+        holder: Option<u32>,
+    },
     #[error("cannot lock {path}")]
     Lock { path: PathBuf, source: io::Error },
     #[error(
-        "pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old data plane down with `lbctl detach`"
+        "pinned map {path} has another layout than this program's ({found}, wanted {wanted}): take the old one down with `{detach}`"
     )]
     Layout {
         path: PathBuf,
+        detach: &'static str,
         found: String,
         wanted: String,
     },
@@ -71,7 +84,7 @@ pub(super) struct PinnedMap {
     entries: Option<u32>,
 }
 
-const fn map(name: &'static str, key: usize, value: usize, entries: u32) -> PinnedMap {
+pub(super) const fn map(name: &'static str, key: usize, value: usize, entries: u32) -> PinnedMap {
     PinnedMap {
         name,
         key,
@@ -91,6 +104,28 @@ const fn sized_by_setting(name: &'static str, value: usize) -> PinnedMap {
 
 pub(super) const FLOWS4: &str = "FLOWS4";
 pub(super) const FLOWS6: &str = "FLOWS6";
+
+/// What a data plane keeps in its directory, and who.
+pub(super) struct Layout {
+    /// Before the version in the directory's name: tells one kind of data plane from another.
+    pub(super) prefix: &'static str,
+    /// Raised whenever a map changes.
+    pub(super) version: u32,
+    pub(super) maps: &'static [PinnedMap],
+    /// The program that holds the directory's lock, for messages.
+    pub(super) owner: &'static str,
+    /// The command that takes it down, for messages.
+    pub(super) detach: &'static str,
+}
+
+/// The balancer's.
+pub(super) static BALANCER: Layout = Layout {
+    prefix: "v",
+    version: LAYOUT_VERSION,
+    maps: MAPS,
+    owner: "daemon",
+    detach: "lbctl detach",
+};
 
 /// Every map that the program and the daemon share across restarts.
 pub(super) const MAPS: &[PinnedMap] = &[
@@ -137,24 +172,46 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("TUNNELS", 4, size_of::<Tunnel>(), MAX_SERVICES),
     map("SETTINGS", 4, size_of::<Settings>(), 1),
     map("FLOOD_METER", 4, size_of::<FloodMeter>(), 1),
+    map("TICK_METERS", 4, size_of::<TickMeter>(), TickMeter::COUNT),
+    map("SAMPLES", 0, 0, SAMPLE_BYTES),
     // A program array forgets its programs when nobody holds it.
     map("PROGRAMS", 4, 4, program::COUNT),
 ];
 
-/// The directory of pins, locked for as long as this lives.
+/// The directory of pins, locked for as long as this lives (or only looked at).
 pub(super) struct Pins {
     root: PathBuf,
-    _lock: File,
+    pub(super) layout: &'static Layout,
+    _lock: Option<File>,
 }
 
 impl Pins {
+    /// To look at pins without taking their lock; `None`: there is no such directory.
+    pub(super) fn look(root: &Path, layout: &'static Layout) -> Result<Option<Self>, PinsError> {
+        // Who may not search the directory above is not to be told that there is nothing.
+        let exists = root.try_exists().map_err(|source| PinsError::Read {
+            path: root.to_owned(),
+            source,
+        })?;
+        Ok(exists.then(|| Self {
+            root: root.to_owned(),
+            layout,
+            _lock: None,
+        }))
+    }
+
     /// Makes the directory if there is none, and takes its lock.
-    pub(super) fn lock(root: &Path) -> Result<Self, PinsError> {
+    pub(super) fn lock(root: &Path, layout: &'static Layout) -> Result<Self, PinsError> {
+        let is_new = !root.exists();
         fs::create_dir_all(root).map_err(|source| PinsError::Create {
             path: root.to_owned(),
             source,
         })?;
         if !is_bpffs(root) {
+            if is_new {
+                // What is refused is not worth a second complaint.
+                let _ = fs::remove_dir(root);
+            }
             return Err(PinsError::NotBpffs {
                 path: root.to_owned(),
             });
@@ -169,6 +226,7 @@ impl Pins {
             Err(fs::TryLockError::WouldBlock) => {
                 return Err(PinsError::Held {
                     path: root.to_owned(),
+                    owner: layout.owner,
                     holder: holder(&lock),
                 });
             }
@@ -176,7 +234,8 @@ impl Pins {
         }
         let pins = Self {
             root: root.to_owned(),
-            _lock: lock,
+            layout,
+            _lock: Some(lock),
         };
         for directory in [pins.maps(), pins.links()] {
             fs::create_dir_all(&directory).map_err(|source| PinsError::Create {
@@ -187,12 +246,33 @@ impl Pins {
         Ok(pins)
     }
 
-    fn maps(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}/maps"))
+    pub(super) fn root(&self) -> &Path {
+        &self.root
+    }
+
+    pub(super) fn maps(&self) -> PathBuf {
+        self.directory().join("maps")
     }
 
     fn links(&self) -> PathBuf {
-        self.root.join(format!("v{LAYOUT_VERSION}/links"))
+        self.directory().join("links")
+    }
+
+    fn directory(&self) -> PathBuf {
+        let Layout {
+            prefix, version, ..
+        } = self.layout;
+        self.root.join(format!("{prefix}{version}"))
+    }
+
+    /// The directories of this and of other versions.
+    pub(super) fn layouts(&self) -> Result<Vec<PathBuf>, PinsError> {
+        let is_one = |path: &PathBuf| {
+            let name = path.file_name().and_then(OsStr::to_str);
+            let version = name.and_then(|name| name.strip_prefix(self.layout.prefix));
+            version.is_some_and(|version| version.parse::<u32>().is_ok())
+        };
+        Ok(entries(&self.root)?.into_iter().filter(is_one).collect())
     }
 
     pub(super) fn map(&self, name: &str) -> PathBuf {
@@ -204,26 +284,15 @@ impl Pins {
     }
 
     /// The links that are pinned: path, interface index, mode.
-    pub(super) fn existing_links(&self) -> Result<Vec<(PathBuf, u32, AttachMode)>, PinsError> {
-        let directory = self.links();
-        let read = |source| PinsError::Read {
-            path: directory.clone(),
-            source,
-        };
+    pub(super) fn existing_links(&self) -> Result<Vec<PinnedLink>, PinsError> {
+        links_in(&self.links())
+    }
+
+    /// Those that programs of other layouts have left, too.
+    pub(super) fn links_of_every_layout(&self) -> Result<Vec<PinnedLink>, PinsError> {
         let mut links = Vec::new();
-        for entry in fs::read_dir(&directory).map_err(read)? {
-            let entry = entry.map_err(read)?;
-            let name = entry.file_name();
-            let parsed = name.to_str().and_then(|name| {
-                let (mode, ifindex) = name.split_once('-')?;
-                let mode = [AttachMode::Native, AttachMode::Generic]
-                    .into_iter()
-                    .find(|known| known.to_string() == mode)?;
-                Some((ifindex.parse().ok()?, mode))
-            });
-            if let Some((ifindex, mode)) = parsed {
-                links.push((entry.path(), ifindex, mode));
-            }
+        for layout in self.layouts()? {
+            links.extend(links_in(&layout.join("links"))?);
         }
         Ok(links)
     }
@@ -232,7 +301,7 @@ impl Pins {
     /// are sized by settings have, by name.
     pub(super) fn check(&self) -> Result<Vec<(&'static str, u32)>, PinsError> {
         let mut sizes = Vec::new();
-        for wanted in MAPS {
+        for wanted in self.layout.maps {
             let path = self.map(wanted.name);
             if !path.exists() {
                 continue;
@@ -250,6 +319,7 @@ impl Pins {
                 };
                 return Err(PinsError::Layout {
                     path,
+                    detach: self.layout.detach,
                     found: describe(found.key_size(), found.value_size(), found.max_entries()),
                     wanted: describe(wanted.key as u32, wanted.value as u32, entries),
                 });
@@ -262,84 +332,51 @@ impl Pins {
     }
 }
 
-/// What [`detach`] removed.
-#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct Detached {
-    /// Interfaces (by name, or `#<index>` where there is no such interface any more).
-    pub interfaces: Vec<String>,
-    pub maps: usize,
-}
+/// A pinned link: path, interface index, mode.
+pub(super) type PinnedLink = (PathBuf, u32, AttachMode);
 
-/// Takes a data plane down: links first, so that packets pass to the host at once, then maps.
-///
-/// # Errors
-///
-/// [`PinsError::Held`] while a daemon runs on these pins: ask it instead.
-pub fn detach(root: &Path) -> Result<Detached, PinsError> {
-    if !root.exists() {
-        return Ok(Detached::default());
-    }
-    Pins::lock(root)?.remove()
-}
-
-impl Pins {
-    /// Removes everything and gives up the lock.
-    pub(super) fn remove(self) -> Result<Detached, PinsError> {
-        let mut detached = Detached::default();
-        for (path, ifindex, _) in self.existing_links()? {
-            remove_link(&path)?;
-            detached
-                .interfaces
-                .push(super::interface::name(ifindex).unwrap_or_else(|| format!("#{ifindex}")));
+fn links_in(directory: &Path) -> Result<Vec<PinnedLink>, PinsError> {
+    let mut links = Vec::new();
+    for path in entries(directory)? {
+        let parsed = path.file_name().and_then(|name| {
+            let (mode, ifindex) = name.to_str()?.split_once('-')?;
+            let mode = [AttachMode::Native, AttachMode::Generic]
+                .into_iter()
+                .find(|known| known.to_string() == mode)?;
+            Some((ifindex.parse().ok()?, mode))
+        });
+        if let Some((ifindex, mode)) = parsed {
+            links.push((path, ifindex, mode));
         }
-        detached.interfaces.sort_unstable();
-        detached.maps = fs::read_dir(self.maps()).map_or(0, |maps| maps.count());
-        // Pins of other layouts, which an upgrade has left behind, go too.
-        remove_tree(&self.root)?;
-        Ok(detached)
+    }
+    Ok(links)
+}
+
+/// A directory that is not there has none.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, PinsError> {
+    let listed: io::Result<_> = fs::read_dir(directory)
+        .and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    match listed {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        listed => listed.map_err(|source| PinsError::Read {
+            path: directory.to_owned(),
+            source,
+        }),
     }
 }
 
-/// Removes the pin of a link; when this returns, its program is off the interface.
-pub(super) fn remove_link(path: &Path) -> Result<(), PinsError> {
-    sys::detach_pinned_link(path)
-        .and_then(|()| fs::remove_file(path))
-        .map_err(|source| PinsError::Remove {
-            path: path.to_owned(),
-            source,
-        })
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn remove_tree(path: &Path) -> Result<(), PinsError> {
-    fs::remove_dir_all(path).map_err(|source| PinsError::Remove {
-        path: path.to_owned(),
-        source,
-    })
-}
-
-fn is_bpffs(path: &Path) -> bool {
-    use std::os::unix::ffi::OsStrExt as _;
-    let Ok(path) = std::ffi::CString::new(path.as_os_str().as_bytes()) else {
-        return false;
-    };
-    // SAFETY: zeroed integers are a value of this C struct.
-    let mut found: libc::statfs = unsafe { std::mem::zeroed() };
-    // SAFETY: a terminated string and a valid place for the answer.
-    let result = unsafe { libc::statfs(path.as_ptr(), &mut found) };
-    result == 0 && found.f_type == libc::BPF_FS_MAGIC as libc::__fsword_t
-}
-
-/// The process that holds the lock, from `/proc/locks`.
-fn holder(lock: &File) -> Option<u32> {
-    let inode = lock.metadata().ok()?.ino();
-    let locks = fs::read_to_string("/proc/locks").ok()?;
-    locks.lines().find_map(|line| {
-        // "1: FLOCK  ADVISORY  WRITE 2506 00:27:66876 0 EOF"
-        let mut fields = line.split_whitespace().skip(1);
-        let kind = fields.next()?;
-        let pid = fields.nth(2)?;
-        let file = fields.next()?;
-        let same = kind == "FLOCK" && file.rsplit(':').next()?.parse() == Ok(inode);
-        same.then(|| pid.parse().ok()).flatten()
-    })
+    #[test]
+    fn a_directory_elsewhere_is_refused_and_not_left_behind() {
+        let home = tempfile::tempdir().unwrap();
+        let root = home.path().join("pins");
+        for (root, stays) in [(root.as_path(), false), (home.path(), true)] {
+            let refused = Pins::lock(root, &BALANCER).err();
+            assert!(matches!(refused, Some(PinsError::NotBpffs { .. })));
+            assert_eq!(root.exists(), stays);
+        }
+    }
 }

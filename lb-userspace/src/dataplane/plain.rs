@@ -1,7 +1,8 @@
 //! Records of `lb-common` as aya takes them.
 
-use lb_common::records::{
-    Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel,
+use lb_common::{
+    decap,
+    records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel},
 };
 
 /// Types whose every byte counts: `repr(C)`, no padding, any bytes are a value.
@@ -27,6 +28,8 @@ unsafe impl Record for BackendCounters {}
 unsafe impl Record for Tunnel {}
 // SAFETY: as above.
 unsafe impl Record for Settings {}
+// SAFETY: as above.
+unsafe impl Record for decap::Settings {}
 
 /// A record as a key or a value of aya's maps.
 #[repr(transparent)]

@@ -41,6 +41,61 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
 /// Removing the pin does so too, but the kernel takes its time over that; after this call the
 /// interface is free. A link whose interface is gone is no error.
 pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
+    /// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
+    #[repr(C)]
+    struct Detach {
+        link: u32,
+    }
+    const BPF_LINK_DETACH: libc::c_long = 34;
+    let link = open_pinned(path)?;
+    let detach = Detach {
+        link: link.as_raw_fd() as u32,
+    };
+    // SAFETY: the attributes are those of this command, and hold no pointer.
+    unsafe { bpf(BPF_LINK_DETACH, &detach) }.map(drop)
+}
+
+/// The index of the interface that the XDP link pinned at `path` is attached to; 0 where that
+/// interface is gone, and the link with it.
+pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
+    /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
+    #[repr(C)]
+    struct Ask {
+        descriptor: u32,
+        length: u32,
+        info: u64,
+    }
+    /// `struct bpf_link_info` as far as XDP links go.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        program: u32,
+        /// The union behind it is aligned to eight bytes.
+        padding: u32,
+        interface: u32,
+        reserved: u32,
+    }
+    const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+    const BPF_LINK_TYPE_XDP: u32 = 6;
+    let link = open_pinned(path)?;
+    let mut info = Info::default();
+    let ask = Ask {
+        descriptor: link.as_raw_fd() as u32,
+        length: size_of::<Info>() as u32,
+        info: (&raw mut info) as u64,
+    };
+    // SAFETY: the attributes are those of this command, and the kernel writes no more than the
+    // length they give to a place that lives until it returns.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &ask) }?;
+    if info.kind != BPF_LINK_TYPE_XDP {
+        return Err(io::Error::other("the pin is of something else"));
+    }
+    Ok(info.interface)
+}
+
+fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
     #[repr(C)]
     struct Get {
@@ -48,13 +103,7 @@ pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
         descriptor: u32,
         flags: u32,
     }
-    /// The part that `BPF_LINK_DETACH` reads.
-    #[repr(C)]
-    struct Detach {
-        link: u32,
-    }
     const BPF_OBJ_GET: libc::c_long = 7;
-    const BPF_LINK_DETACH: libc::c_long = 34;
     let path = CString::new(path.as_os_str().as_bytes())?;
     let get = Get {
         path: path.as_ptr() as u64,
@@ -62,14 +111,9 @@ pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
         flags: 0,
     };
     // SAFETY: the attributes are those of this command, and the path lives until it returns.
-    let link = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    let descriptor = unsafe { bpf(BPF_OBJ_GET, &get) }?;
     // SAFETY: a new descriptor, which nobody else owns.
-    let link = unsafe { OwnedFd::from_raw_fd(link) };
-    let detach = Detach {
-        link: link.as_raw_fd() as u32,
-    };
-    // SAFETY: the attributes are those of this command, and hold no pointer.
-    unsafe { bpf(BPF_LINK_DETACH, &detach) }.map(drop)
+    Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// # Safety

@@ -12,6 +12,7 @@
 //! relative to answers is undefined and which may get lost. A notification only says what to ask
 //! again, so that a lost or a misread one delays a change and never falsifies it.
 
+mod addresses;
 mod asks;
 mod decode;
 mod follow;
@@ -27,6 +28,7 @@ use tokio::{
     task::JoinHandle,
 };
 
+pub use self::addresses::own_addresses;
 use self::{follow::Follower, wire::Connections};
 use crate::model::{NextHop, Unresolved};
 

@@ -38,8 +38,12 @@ impl Machine {
     }
 }
 
-/// Pins this thread to the last CPU that it may run on: interrupts tend to the first.
-fn pin() -> io::Result<usize> {
+/// Pins this thread to the last CPU that it may run on, and says which: interrupts tend to the first.
+///
+/// # Errors
+///
+/// There is none that the kernel allows.
+pub fn pin() -> io::Result<usize> {
     // SAFETY: a bit set, for which zero is a value.
     let mut allowed: libc::cpu_set_t = unsafe { mem::zeroed() };
     // SAFETY: a valid set of the size given, and this thread.

@@ -15,7 +15,6 @@ mod report;
 
 use anyhow::{Context as _, ensure};
 
-pub use self::report::{Figure, Report};
 use self::{
     balancer::{Balancer, Counts},
     cases::{CLIENTS4, CLIENTS6, CONNECTIONS, Case, Packets, REPLIED_TO, Subject},
@@ -23,6 +22,10 @@ use self::{
     generator::{Flows, Generator, NOTHING, Run, TX},
     machine::Machine,
     report::Program,
+};
+pub use self::{
+    machine::pin,
+    report::{Figure, Report},
 };
 
 /// How long to measure.

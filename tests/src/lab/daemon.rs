@@ -207,7 +207,7 @@ impl Drop for Lbd {
 }
 
 /// Mounts bpffs where it belongs, if it is not; the lock keeps two processes from mounting twice.
-fn mount_bpffs() -> Result<()> {
+pub(super) fn mount_bpffs() -> Result<()> {
     let mount = format!("mountpoint -q {BPFFS} || mount -t bpf bpf {BPFFS}");
     let mut command = Command::new("flock");
     output(command.args([BPFFS, "sh", "-c", &mount]))?;

@@ -105,7 +105,8 @@ struct Ip {
     length: usize,
 }
 
-fn link(frame: &[u8]) -> Option<(Link, u16, &[u8])> {
+/// The link header, the EtherType behind its tags, and what follows.
+pub(super) fn link(frame: &[u8]) -> Option<(Link, u16, &[u8])> {
     let word = |at: usize| Some(u16::from_be_bytes([*frame.get(at)?, *frame.get(at + 1)?]));
     let mut tags = Vec::new();
     let mut at = 12;

@@ -239,20 +239,32 @@ impl Packet {
 
     /// Bytes of the IP packet.
     pub fn ip_length(&self) -> usize {
-        self.network.build(&self.tcp.build(&self.network)).len()
+        self.build_ip().len()
     }
 
     pub fn build(&self) -> Vec<u8> {
-        let mut frame = [self.link.to, self.link.from].concat();
-        for tag in &self.link.tags {
-            frame.extend_from_slice(&tag.protocol.to_be_bytes());
-            frame.extend_from_slice(&tag.control.to_be_bytes());
-        }
-        frame.extend_from_slice(&self.network.ether_type().to_be_bytes());
-        let segment = self.tcp.build(&self.network);
-        frame.extend_from_slice(&self.network.build(&segment));
+        let mut frame = self.link.build(self.network.ether_type());
+        frame.extend_from_slice(&self.build_ip());
         frame.extend_from_slice(&self.padding);
         frame
+    }
+
+    /// The IP packet alone.
+    pub fn build_ip(&self) -> Vec<u8> {
+        self.network.build(&self.tcp.build(&self.network))
+    }
+}
+
+impl Link {
+    /// Ethernet header and tags in front of a packet of this EtherType.
+    pub(super) fn build(&self, ether_type: u16) -> Vec<u8> {
+        let mut bytes = [self.to, self.from].concat();
+        for tag in &self.tags {
+            bytes.extend_from_slice(&tag.protocol.to_be_bytes());
+            bytes.extend_from_slice(&tag.control.to_be_bytes());
+        }
+        bytes.extend_from_slice(&ether_type.to_be_bytes());
+        bytes
     }
 }
 

@@ -91,6 +91,19 @@ pub fn timeouts() -> Timeouts {
     }
 }
 
+fn service_record(listen: &str) -> ServiceRecord {
+    ServiceRecord {
+        listen: address(listen),
+        forwarding: Forwarding::Nat,
+        scheduler: Scheduler::Maglev,
+        slots: SLOTS,
+        timeouts: timeouts(),
+        snat: Vec::new(),
+        tunnel: Tunnel::default(),
+        no_backend: NoBackend::default(),
+    }
+}
+
 impl Testbed {
     /// One IPv4 and one IPv6 service, with one backend each (indices 1 and 2).
     pub fn with_one_backend_each() -> Self {
@@ -118,6 +131,42 @@ impl Testbed {
         });
     }
 
+    /// As [`Testbed::add_service`], in another forwarding mode than `nat`: with whatever `shape`
+    /// wants to be different in the service's record and `change` in the backends'.
+    pub fn add_service_with(
+        &mut self,
+        service: ServiceId,
+        listen: &str,
+        backends: &[(u16, &str)],
+        forwarding: Forwarding,
+        shape: impl FnOnce(&mut ServiceRecord),
+        change: impl Fn(&mut BackendRecord),
+    ) {
+        self.declare_service(service, listen, timeouts());
+        let mut record = service_record(listen);
+        record.forwarding = forwarding;
+        shape(&mut record);
+        self.apply(&MapWrite::WriteService { service, record });
+        for (index, server) in backends {
+            self.write_backend(service, listen, *index, server, |record| {
+                record.forwarding = forwarding;
+                change(record);
+            });
+            if forwarding.sees_replies() {
+                self.apply(&MapWrite::BindEndpoint {
+                    address: address(server),
+                    backend: BackendIndex(*index),
+                });
+            }
+        }
+        let indices: Vec<u16> = backends.iter().map(|(index, _)| *index).collect();
+        self.share(service, &indices);
+        self.apply(&MapWrite::Listen {
+            address: address(listen),
+            service,
+        });
+    }
+
     /// The record of a service and an empty table.
     pub fn declare_service(&mut self, service: ServiceId, listen: &str, timeouts: Timeouts) {
         self.apply(&MapWrite::CreateTable {
@@ -128,16 +177,18 @@ impl Testbed {
     }
 
     pub fn write_service(&mut self, service: ServiceId, listen: &str, timeouts: Timeouts) {
-        let record = ServiceRecord {
-            listen: address(listen),
-            forwarding: Forwarding::Nat,
-            scheduler: Scheduler::Maglev,
-            slots: SLOTS,
-            timeouts,
-            snat: Vec::new(),
-            tunnel: Tunnel::default(),
-            no_backend: NoBackend::default(),
-        };
+        self.write_service_with(service, listen, |record| record.timeouts = timeouts);
+    }
+
+    /// The record of a service, with whatever `change` wants to be different.
+    pub fn write_service_with(
+        &mut self,
+        service: ServiceId,
+        listen: &str,
+        change: impl FnOnce(&mut ServiceRecord),
+    ) {
+        let mut record = service_record(listen);
+        change(&mut record);
         self.apply(&MapWrite::WriteService { service, record });
     }
 

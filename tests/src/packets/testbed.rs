@@ -14,9 +14,14 @@ use std::{
 
 use aya::{
     maps::{Array, Map, MapData},
-    programs::{TestRun as _, TestRunOptions},
+    programs::{TestRun as _, TestRunOptions, Xdp},
 };
-use lb_common::{reason::Reason, records::LAYOUT_VERSION};
+use lb_common::{
+    flow::{FlowValue, RECORDS},
+    reason::Reason,
+    records::LAYOUT_VERSION,
+    tcp::State,
+};
 use lb_userspace::{
     config::InterfaceSettings,
     dataplane::{
@@ -27,6 +32,7 @@ use lb_userspace::{
 };
 
 use super::{
+    answer::Answer,
     dissect::Dissection,
     packet::{Packet, flags},
 };
@@ -57,6 +63,8 @@ pub enum Expect {
     Pass,
     /// Dropped, and counted once for this service (`None`: for no service in particular).
     Drop(Option<ServiceId>, Reason),
+    /// Refused, counted once for this service, and answered.
+    Answer(ServiceId, Reason, Answer),
     /// Out through the interface it came in by, as this frame.
     Transmit(Vec<u8>),
     /// Out through another interface, as this frame.
@@ -74,27 +82,37 @@ pub struct Testbed {
 impl Testbed {
     /// With room for the flows that most tests make.
     pub fn new() -> Self {
-        Self::with_capacity(2_000)
+        Self::with_settings(|_| {})
     }
 
     /// With connection tables of `flows` each for IPv4 and IPv6.
+    pub fn with_capacity(flows: u32) -> Self {
+        Self::with_settings(|settings| {
+            settings.capacity = flows;
+            settings.capacity_ipv6 = flows;
+        })
+    }
+
+    /// With settings that differ from the tests' own as `change` says.
     ///
     /// # Panics
     ///
     /// As everything here, when the kernel refuses.
-    pub fn with_capacity(flows: u32) -> Self {
+    pub fn with_settings(change: impl FnOnce(&mut Settings)) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("lb-packets-{}-{number}", process::id());
         let directory = PathBuf::from("/sys/fs/bpf").join(name);
-        let settings = Settings {
+        let mut settings = Settings {
             bpffs: directory.clone(),
-            capacity: flows,
-            capacity_ipv6: flows,
+            capacity: 2_000,
+            capacity_ipv6: 2_000,
+            // No test is a flood unless it says so.
             flood_limit: u32::MAX,
             answer_echo: true,
             log: false,
         };
+        change(&mut settings);
         let mut plane = DataPlane::open(&settings)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
         let writer = plane.take_writer().expect("nobody has taken it");
@@ -135,11 +153,7 @@ impl Testbed {
 
     /// Runs a frame whose first buffer ends after `linear` bytes; the rest is in further ones.
     pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Outcome {
-        let context = Context {
-            data_end: linear as u32,
-            ..Context::default()
-        };
-        self.run_with(frame, Some(context))
+        self.run_with(frame, Some(Context::split(linear)))
     }
 
     /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
@@ -153,32 +167,14 @@ impl Testbed {
             data_end: input.len() as u32,
             ..Context::default()
         };
-        self.run_with(&input, Some(context))
+        let mut outcome = self.run_with(&input, Some(context));
+        outcome.frame.drain(..METADATA);
+        outcome
     }
 
     fn run_with(&mut self, frame: &[u8], context: Option<Context>) -> Outcome {
-        let mut out = vec![0; frame.len() + 64];
-        let context = context.map(Context::bytes);
-        let mut options = TestRunOptions::new();
-        options.data_in = Some(frame);
-        options.data_out = Some(&mut out);
-        options.ctx_in = context.as_ref().map(<[u8; 24]>::as_slice);
         let program = self.plane.program().expect("it is loaded");
-        let result = program
-            .test_run(options)
-            .unwrap_or_else(|error| panic!("{} bytes: {error}: {error:?}", frame.len()));
-        out.truncate(result.data_size_out as usize);
-        let verdict = match result.return_value {
-            1 => Verdict::Drop,
-            2 => Verdict::Pass,
-            3 => Verdict::Transmit,
-            4 => Verdict::Redirect,
-            _ => Verdict::Aborted,
-        };
-        Outcome {
-            verdict,
-            frame: out,
-        }
+        run_program(program, frame, context)
     }
 
     /// Runs a packet that is to be sent on; how it looks then.
@@ -254,12 +250,20 @@ impl Testbed {
         let (verdict, bytes) = match expect {
             Expect::Pass => (Verdict::Pass, Some(frame)),
             Expect::Drop(..) => (Verdict::Drop, None),
+            Expect::Answer(.., answer) => (Verdict::Transmit, Some(answer.frame.as_slice())),
             Expect::Transmit(bytes) => (Verdict::Transmit, Some(bytes.as_slice())),
             Expect::Redirect(bytes) => (Verdict::Redirect, Some(bytes.as_slice())),
         };
         let mut counted = before.clone();
-        if let Expect::Drop(service, reason) = expect {
-            *counted.entry((*service, reason.name())).or_default() += 1;
+        let refused = match expect {
+            Expect::Drop(service, reason) => vec![(*service, reason)],
+            Expect::Answer(service, reason, answer) => {
+                vec![(Some(*service), reason), (Some(*service), &answer.counted)]
+            }
+            _ => vec![],
+        };
+        for (service, reason) in refused {
+            *counted.entry((service, reason.name())).or_default() += 1;
         }
         let reasons = self.reasons();
         let news: Vec<_> = reasons
@@ -325,19 +329,72 @@ impl Testbed {
 
     /// Empties the IPv4 connection table, as if this balancer had taken over from another.
     pub fn forget_connections(&mut self) {
+        self.change_connections::<8>("FLOWS4", |_| [0; 8]);
+    }
+
+    /// Puts every connection in this state, as the daemon does with those that it ends.
+    pub fn set_state_of_all(&mut self, state: State) {
+        fn in_state<const WORDS: usize>(mut line: [u64; WORDS], state: State) -> [u64; WORDS] {
+            // Keys and values in turn, in both families.
+            for word in line[..2 * RECORDS].iter_mut().skip(1).step_by(2) {
+                let value = FlowValue::from_bits(*word);
+                if value.state().is_live() {
+                    *word = value.with_state(state).bits();
+                }
+            }
+            line
+        }
+        self.change_connections::<8>("FLOWS4", |line| in_state(line, state));
+        self.change_connections::<16>("FLOWS6", |line| in_state(line, state));
+    }
+
+    /// Rewrites a connection table bucket by bucket, each as its words.
+    fn change_connections<const WORDS: usize>(
+        &mut self,
+        table: &str,
+        change: impl Fn([u64; WORDS]) -> [u64; WORDS],
+    ) {
         let path = self
             .directory
-            .join(format!("v{LAYOUT_VERSION}/maps/FLOWS4"));
+            .join(format!("v{LAYOUT_VERSION}/maps/{table}"));
         let data = MapData::from_pin(&path).expect("the table is pinned");
         let map = Map::from_map_data(data).expect("aya knows the map's type");
-        let mut table: Array<_, [u64; 8]> = map.try_into().expect("it is an array of lines");
+        let mut table: Array<_, [u64; WORDS]> = map.try_into().expect("it is an array of lines");
         for bucket in 0..table.len() {
-            table.set(bucket, [0; 8], 0).expect("a bucket is written");
+            let line = table.get(&bucket, 0).expect("a bucket is read");
+            table
+                .set(bucket, change(line), 0)
+                .expect("a bucket is written");
         }
     }
 
     pub fn totals(&self) -> ConnectionTotals {
         self.reader.connection_totals()
+    }
+}
+
+/// Runs a frame through a program.
+pub(super) fn run_program(program: &Xdp, frame: &[u8], context: Option<Context>) -> Outcome {
+    let mut out = vec![0; frame.len() + 64];
+    let context = context.map(Context::bytes);
+    let mut options = TestRunOptions::new();
+    options.data_in = Some(frame);
+    options.data_out = Some(&mut out);
+    options.ctx_in = context.as_ref().map(<[u8; 24]>::as_slice);
+    let result = program
+        .test_run(options)
+        .unwrap_or_else(|error| panic!("{} bytes: {error}: {error:?}", frame.len()));
+    out.truncate(result.data_size_out as usize);
+    let verdict = match result.return_value {
+        1 => Verdict::Drop,
+        2 => Verdict::Pass,
+        3 => Verdict::Transmit,
+        4 => Verdict::Redirect,
+        _ => Verdict::Aborted,
+    };
+    Outcome {
+        verdict,
+        frame: out,
     }
 }
 
@@ -362,13 +419,21 @@ impl Drop for Testbed {
 /// `struct xdp_md` (`include/uapi/linux/bpf.h`): what the program is told about the frame.
 /// `data` and `data_end` are offsets in the input; what is before `data` is metadata.
 #[derive(Clone, Copy, Default)]
-struct Context {
+pub(super) struct Context {
     data: u32,
     data_end: u32,
     ingress_ifindex: u32,
 }
 
 impl Context {
+    /// Of a frame whose first buffer ends after `linear` bytes.
+    pub(super) fn split(linear: usize) -> Self {
+        Self {
+            data_end: linear as u32,
+            ..Self::default()
+        }
+    }
+
     fn bytes(self) -> [u8; 24] {
         let words = [self.data, self.data_end, 0, self.ingress_ifindex, 0, 0];
         let mut bytes = [0; 24];

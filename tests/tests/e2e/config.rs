@@ -24,6 +24,8 @@ pub(crate) struct Config {
 pub(crate) struct Service {
     pub(crate) name: String,
     pub(crate) listen: SocketAddr,
+    /// Further lines of the section itself, such as its forwarding mode.
+    pub(crate) settings: String,
     pub(crate) check: String,
     pub(crate) timeouts: String,
     pub(crate) backends: Vec<Backend>,
@@ -63,6 +65,7 @@ impl Service {
         Self {
             name: name.to_owned(),
             listen,
+            settings: String::new(),
             check: "type = \"none\"".to_owned(),
             timeouts: String::new(),
             backends: Vec::new(),
@@ -92,6 +95,13 @@ impl Service {
     pub(crate) fn check(self, lines: &str) -> Self {
         Self {
             check: lines.to_owned(),
+            ..self
+        }
+    }
+
+    pub(crate) fn settings(self, lines: &str) -> Self {
+        Self {
+            settings: lines.to_owned(),
             ..self
         }
     }
@@ -134,13 +144,14 @@ impl Display for Service {
         let Self {
             name,
             listen,
+            settings,
             check,
             timeouts,
             backends,
         } = self;
         writeln!(
             f,
-            "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\n\n\
+            "[[service]]\nname = \"{name}\"\nlisten = \"{listen}\"\n{settings}\n\n\
              [service.check]\n{check}\n\n\
              [service.timeouts]\n{timeouts}\n"
         )?;

@@ -1,8 +1,13 @@
 //! Packets in and packets out through the loaded XDP program (`BPF_PROG_TEST_RUN`). Needs root and
 //! a BPF file system at `/sys/fs/bpf`.
 
+mod answers;
 mod connection;
 mod counters;
+mod decap;
+mod flood;
+mod mss;
+mod one_way;
 mod out;
 mod partial;
 mod pass;

@@ -15,11 +15,13 @@ use lb_userspace::{
 fn a_service_without_a_usable_backend_says_so() {
     let mut testbed = Testbed::new();
     let expect = |reason| Expect::Drop(Some(WEB), reason);
-    let syn = Packet::request().flags(flags::SYN).build();
+    let syn = Packet::request().flags(flags::SYN);
+    let reset = Expect::Answer(WEB, Reason::NoBackend, syn.reset());
+    let syn = syn.build();
     testbed.add_service(WEB, LISTEN, &[]);
-    testbed.check("empty table", &syn, &expect(Reason::NoBackend));
+    testbed.check("empty table", &syn, &reset);
     testbed.share(WEB, &[1]);
-    testbed.check("slots without a record", &syn, &expect(Reason::NoBackend));
+    testbed.check("slots without a record", &syn, &reset);
     testbed.write_backend(WEB, LISTEN, 1, SERVER, |backend| backend.next_hop = None);
     testbed.check("no next hop and no route", &syn, &expect(Reason::NoNextHop));
     testbed.write_backend(WEB, LISTEN, 1, SERVER, |_| {});

@@ -2,6 +2,7 @@
 
 mod backend;
 mod conntrack;
+mod decap;
 mod outcome;
 mod service;
 mod stats;
@@ -9,6 +10,7 @@ mod status;
 
 pub(super) use backend::backends;
 pub(super) use conntrack::{connections, conntrack_stats};
+pub(super) use decap::{decap_attached, decap_status};
 pub(super) use outcome::{changed, detached, reloaded, saved};
 pub(super) use service::{service, services};
 pub(super) use stats::stats;
