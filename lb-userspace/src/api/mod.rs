@@ -31,6 +31,7 @@ mod server;
 mod socket;
 mod types;
 mod views;
+mod warnings;
 
 pub use context::{Context, Detach, Settings};
 pub use control::Control;

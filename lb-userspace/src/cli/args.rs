@@ -74,7 +74,7 @@ pub(super) enum Command {
     /// Makes a configuration file the running state
     #[command(
         after_help = "Services and backends change at once. Changes to [daemon], \
-        [[interface]] and [conntrack] wait for a restart of lbd, and are named. An invalid file \
+        [[interface]], [conntrack] and [icmp] wait for a restart of lbd, and are named. An invalid file \
         changes nothing (exit code 4)."
     )]
     Reload {

@@ -164,6 +164,20 @@ pub struct BackendRecord {
     pub next_with_same_address: Option<BackendIndex>,
 }
 
+impl BackendRecord {
+    /// Whether packets of the service's family can be sent to it. Connections of a backend that was
+    /// removed may name it when its service is no longer a tunnel, which alone has a family of its
+    /// own. The packet path then takes it for one that is not there; its counters stay.
+    pub fn is_reachable(&self) -> bool {
+        self.forwarding.is_tunnel() || self.listen.is_ipv4() == self.address.is_ipv4()
+    }
+
+    /// Whether packets from its address may be replies.
+    pub fn is_in_chain(&self) -> bool {
+        self.forwarding.sees_replies() && self.is_reachable()
+    }
+}
+
 /// Why the kernel refused a read or a write of the data plane.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action}")]

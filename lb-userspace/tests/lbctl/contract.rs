@@ -37,10 +37,25 @@ async fn json_of_services_keeps_the_contract() {
                 "counters.packets",
                 "counters.bytes",
                 "counters.drops",
+                "snat",
+                "tunnel",
+                "no_backend",
+                "on_expiry",
+                "on_backend_down",
             ],
         );
     }
-    let web = &list[0];
+    let (web, mail) = (&list[0], &list[1]);
+    assert_eq!(web["tunnel"], Value::Null);
+    assert_eq!(web["snat"], json!([]));
+    assert_eq!(
+        mail["tunnel"],
+        json!({"sources": ["100.64.0.0/10", "100::/112"], "port": 6080})
+    );
+    assert_eq!(mail["forwarding"], "gue");
+    assert_eq!(mail["no_backend"], "icmp");
+    assert_eq!(mail["on_expiry"], "reset");
+    assert_eq!(mail["on_backend_down"], "keep");
     assert_eq!(web["listen"], "192.0.2.10:80");
     assert_eq!(web["protocol"], "tcp");
     assert_eq!(web["forwarding"], "nat");
@@ -62,6 +77,7 @@ async fn json_of_services_keeps_the_contract() {
             "table.base_checksum",
             "check.type",
             "timeouts.half_open",
+            "timeouts.profile",
         ],
     );
     assert_eq!(detail["members"].as_array().unwrap().len(), 2);

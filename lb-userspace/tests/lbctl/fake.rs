@@ -20,8 +20,8 @@ use lb_userspace::{
     engine::{BackendView, Change, ChangeError, ServiceView, Snapshot},
     model::{
         Admin, Backend, BackendIndex, Check, CheckKind, Desired, Forwarding, Health, MacAddr, Name,
-        NextHop, Protocol, Scheduler, Service, ServiceId, TableSize, TimeoutOverrides, Unresolved,
-        VlanTag, Weight,
+        NextHop, NoBackend, OnExpiry, Profile, Protocol, Scheduler, Service, ServiceId, TableSize,
+        TimeoutOverrides, Unresolved, VlanTag, Weight,
     },
 };
 use serde_json::Value;
@@ -135,7 +135,7 @@ pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// `web` with two backends, `mail` (IPv6) with one that is not probed.
+/// `web` with two backends, `mail` (IPv6, through a tunnel) with one that is not probed.
 pub(crate) fn desired() -> Desired {
     let backend = |text: &str, address: &str| Backend {
         name: name(text),
@@ -166,6 +166,17 @@ pub(crate) fn desired() -> Desired {
         path: "/healthz".to_owned(),
         host: None,
     };
+    let mut mail = service(
+        "mail",
+        "[2001:db8::10]:25",
+        CheckKind::None,
+        vec![backend("mail-1", "[2001:db8:1::11]:25")],
+    );
+    mail.forwarding = Forwarding::Gue;
+    mail.tunnel.source_ipv4 = "100.64.0.0/10".parse().unwrap();
+    mail.no_backend = NoBackend::Icmp;
+    mail.on_expiry = OnExpiry::Reset;
+    mail.timeouts.profile = Some(Profile::Rfc);
     Desired {
         services: vec![
             service(
@@ -177,12 +188,7 @@ pub(crate) fn desired() -> Desired {
                     backend("web-2", "10.0.1.12:8080"),
                 ],
             ),
-            service(
-                "mail",
-                "[2001:db8::10]:25",
-                CheckKind::None,
-                vec![backend("mail-1", "[2001:db8:1::11]:25")],
-            ),
+            mail,
         ],
     }
 }
@@ -233,7 +239,8 @@ impl Control for Engine {
             ),
             view(&web, 1, 2, down, "connection refused", 0, Err(no_neighbour)),
         ];
-        let mail_backends = vec![view(&mail, 0, 3, Health::Unknown, "", 65_537, Ok(hop))];
+        let narrow = NextHop { mtu: 1300, ..hop };
+        let mail_backends = vec![view(&mail, 0, 3, Health::Unknown, "", 65_537, Ok(narrow))];
         let services = vec![
             ServiceView {
                 id: ServiceId(1),

@@ -19,6 +19,7 @@ mod flood;
 mod full_nat;
 mod health;
 mod life;
+mod modes;
 mod neighbours;
 mod one_way;
 mod refusals;
