@@ -20,6 +20,7 @@ use super::{
     pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     reader::KernelReader,
+    samples::Samples,
     tx_ports::TxPorts,
     writer::KernelWriter,
 };
@@ -58,6 +59,7 @@ pub struct DataPlane {
     pins: Pins,
     writer: Option<KernelWriter>,
     tx_ports: TxPorts,
+    samples: Arc<Samples>,
     reader: Arc<KernelReader>,
     links: Links,
 }
@@ -137,8 +139,11 @@ impl DataPlane {
             &pins,
         )?;
         let tables: Tables = Arc::new(tables);
-        let reader = Arc::new(KernelReader::new(&mut open, tables)?);
-        let writer = KernelWriter::new(&mut open)?;
+        let samples = Samples::new(open("SAMPLES")?)
+            .map_err(|error| DataPlaneError::new("open the samples", error))?;
+        let samples = Arc::new(samples);
+        let reader = Arc::new(KernelReader::new(&mut open, tables, samples.clone())?);
+        let writer = KernelWriter::new(&mut open, samples.clone())?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
@@ -154,6 +159,7 @@ impl DataPlane {
             pins,
             writer: Some(writer),
             tx_ports,
+            samples,
             reader,
             links: Links::default(),
         })
@@ -194,6 +200,29 @@ impl DataPlane {
         self.links.attach(xdp, &self.pins, wanted)?;
         self.reader.set_interfaces(self.links.attached().to_vec());
         Ok(())
+    }
+
+    /// Keeps the last samples of refused packets at hand until the task is ended.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer cannot be read, or this is not a tokio runtime.
+    pub fn collect_samples(&self) -> Result<tokio::task::JoinHandle<()>, DataPlaneError> {
+        let failed = || "collect the samples";
+        let descriptor = self
+            .samples
+            .descriptor()
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        // SAFETY: the descriptor is owned, and is the same for as long as it is registered.
+        let ring = unsafe { tokio::io::unix::AsyncFd::register(descriptor) }
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        let samples = self.samples.clone();
+        Ok(tokio::spawn(async move {
+            while let Ok(mut ready) = ring.readable().await {
+                samples.collect();
+                ready.clear_ready();
+            }
+        }))
     }
 
     /// Forwards the program's log statements to `tracing` until the task is ended.

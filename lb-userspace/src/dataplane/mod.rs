@@ -16,6 +16,7 @@ mod pins;
 mod plain;
 mod reader;
 mod removal;
+mod samples;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -199,6 +200,8 @@ pub trait Reader: Send + Sync {
     /// Living connections by state, and by backend (index `BackendIndex.0`), in one sweep.
     fn connection_totals(&self) -> ConnectionTotals;
     fn interfaces(&self) -> Vec<AttachedInterface>;
+    /// The last few refused packets of every service and reason, the newest first.
+    fn samples(&self) -> Vec<Sample>;
 }
 
 /// Sums over all CPUs.
@@ -218,6 +221,21 @@ pub struct ReasonCount {
     /// False: the packet was passed to the host's stack, not dropped.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// A refused packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// `None`: aimed at no service in particular.
+    pub service: Option<ServiceId>,
+    /// As in [`ReasonCount`].
+    pub reason: &'static str,
+    /// Address, and port where it could be read.
+    pub source: (IpAddr, Option<u16>),
+    pub destination: (IpAddr, Option<u16>),
+    /// The name of the one it came in by, or `#` and its index.
+    pub interface: String,
+    pub age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

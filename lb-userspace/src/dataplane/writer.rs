@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeSet, HashMap as Index},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::maps::{
@@ -24,6 +27,7 @@ use super::{
     kernel::map_data,
     mapped::MappedArray,
     plain::{Plain, words},
+    samples::Samples,
     sys,
     tx_ports::TxPorts,
 };
@@ -52,6 +56,7 @@ pub struct KernelWriter {
     endpoints: EndpointMaps,
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
+    samples: Arc<Samples>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
     cpus: usize,
@@ -72,6 +77,7 @@ struct EndpointMaps {
 impl KernelWriter {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
+        samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
@@ -110,6 +116,7 @@ impl KernelWriter {
             reason_counters: open("REASON_COUNTERS")?
                 .try_into()
                 .map_err(opened("REASON_COUNTERS"))?,
+            samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
             cpus,
@@ -193,6 +200,7 @@ impl KernelWriter {
             self.reason_counters
                 .set(index, PerCpuValues::try_from(vec![0; self.cpus])?, 0)?;
         }
+        self.samples.forget(service);
         Ok(())
     }
 
