@@ -17,7 +17,7 @@ use tracing::{info, warn};
 
 use crate::{
     api::{self, Ended, Socket},
-    config::Config,
+    config::{Config, Echo},
     dataplane::{self, DataPlane, DataPlaneError, KernelReader},
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
     health::{self, Checker},
@@ -49,6 +49,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         daemon,
         interfaces,
         conntrack,
+        icmp,
         desired: _,
     } = &options.config;
     let socket_path = daemon.socket.clone();
@@ -57,8 +58,8 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         bpffs: daemon.bpffs.clone(),
         capacity: conntrack.capacity,
         capacity_ipv6: conntrack.capacity_ipv6,
-        flood_limit: 50_000,
-        answer_echo: true,
+        flood_limit: dataplane::per_tick(conntrack.flood_limit),
+        answer_echo: icmp.echo == Echo::Answer,
         log: options.program_log,
     })?;
     let begun = match begin(&mut data_plane, &options) {
@@ -139,6 +140,7 @@ fn begin(data_plane: &mut DataPlane, options: &Options) -> anyhow::Result<Begun>
         daemon,
         interfaces,
         conntrack,
+        icmp: _,
         desired,
     } = &options.config;
     if options.program_log {

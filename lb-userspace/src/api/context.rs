@@ -4,7 +4,7 @@ use tokio::sync::Notify;
 
 use super::Control;
 use crate::{
-    config::{Config, ConntrackSettings, DaemonSettings, InterfaceSettings},
+    config::{Config, ConntrackSettings, DaemonSettings, IcmpSettings, InterfaceSettings},
     dataplane::{DataPlaneError, Detached, Reader},
     model::Desired,
 };
@@ -18,6 +18,7 @@ pub struct Settings {
     pub daemon: DaemonSettings,
     pub interfaces: Vec<InterfaceSettings>,
     pub conntrack: ConntrackSettings,
+    pub icmp: IcmpSettings,
 }
 
 impl Settings {
@@ -27,11 +28,13 @@ impl Settings {
             daemon,
             interfaces,
             conntrack,
+            icmp,
         } = self.clone();
         Config {
             daemon,
             interfaces,
             conntrack,
+            icmp,
             desired,
         }
     }
@@ -43,12 +46,14 @@ impl From<Config> for Settings {
             daemon,
             interfaces,
             conntrack,
+            icmp,
             desired: _,
         } = config;
         Self {
             daemon,
             interfaces,
             conntrack,
+            icmp,
         }
     }
 }

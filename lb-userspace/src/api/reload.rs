@@ -7,9 +7,10 @@ use tokio::task::spawn_blocking;
 
 use super::{Context, Reloaded, Settings};
 use crate::{
-    config::{Config, ConfigError, ConntrackSettings, DaemonSettings, InterfaceSettings},
+    config::{
+        Config, ConfigError, ConntrackSettings, DaemonSettings, IcmpSettings, InterfaceSettings,
+    },
     engine::{Change, ChangeError},
-    model::Profile,
 };
 
 /// Why a configuration was not taken over; what ran before goes on running.
@@ -52,6 +53,8 @@ fn waiting_for_restart(running: &Settings, wanted: &Settings) -> Vec<String> {
     daemon_differences(&running.daemon, &wanted.daemon, &mut lines);
     interface_differences(&running.interfaces, &wanted.interfaces, &mut lines);
     conntrack_differences(&running.conntrack, &wanted.conntrack, &mut lines);
+    let IcmpSettings { echo } = running.icmp;
+    difference("[icmp] echo", echo, wanted.icmp.echo, &mut lines);
     lines
 }
 
@@ -108,6 +111,7 @@ fn conntrack_differences(
         capacity,
         capacity_ipv6,
         profile,
+        flood_limit,
     } = running;
     difference("[conntrack] capacity", capacity, wanted.capacity, lines);
     difference(
@@ -116,10 +120,11 @@ fn conntrack_differences(
         wanted.capacity_ipv6,
         lines,
     );
+    difference("[conntrack] profile", profile, wanted.profile, lines);
     difference(
-        "[conntrack] profile",
-        profile_name(*profile),
-        profile_name(wanted.profile),
+        "[conntrack] flood_limit",
+        flood_limit,
+        wanted.flood_limit,
         lines,
     );
 }
@@ -131,18 +136,13 @@ fn difference(what: &str, running: impl Display, wanted: impl Display, lines: &m
     }
 }
 
-/// As it is written in the file.
-fn profile_name(profile: Profile) -> &'static str {
-    match profile {
-        Profile::Edge => "edge",
-        Profile::Rfc => "rfc",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::WantedMode;
+    use crate::{
+        config::{Echo, WantedMode},
+        model::Profile,
+    };
 
     fn settings() -> Settings {
         let interface = |name: &str| InterfaceSettings {
@@ -166,6 +166,8 @@ mod tests {
         wanted.interfaces[1].name = "eth2".to_owned();
         wanted.conntrack.capacity = 5;
         wanted.conntrack.profile = Profile::Rfc;
+        wanted.conntrack.flood_limit = 7;
+        wanted.icmp.echo = Echo::Pass;
         assert_eq!(
             waiting_for_restart(&running, &wanted),
             [
@@ -175,6 +177,8 @@ mod tests {
                 "[[interface]] eth2: new",
                 "[conntrack] capacity: 1000000 -> 5",
                 "[conntrack] profile: edge -> rfc",
+                "[conntrack] flood_limit: 50000 -> 7",
+                "[icmp] echo: answer -> pass",
             ]
         );
     }

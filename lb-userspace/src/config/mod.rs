@@ -29,6 +29,7 @@ pub struct Config {
     pub daemon: DaemonSettings,
     pub interfaces: Vec<InterfaceSettings>,
     pub conntrack: ConntrackSettings,
+    pub icmp: IcmpSettings,
     pub desired: Desired,
 }
 
@@ -87,10 +88,17 @@ pub struct ConntrackSettings {
     pub capacity: u32,
     /// IPv6 connections.
     pub capacity_ipv6: u32,
+    /// Of the services that name none themselves.
     pub profile: Profile,
+    /// New connections per second and CPU; what comes beyond them is taken for a SYN flood, and
+    /// not recorded.
+    pub flood_limit: u32,
 }
 
 impl ConntrackSettings {
+    pub const DEFAULT_FLOOD_LIMIT: u32 = 50_000;
+    /// More than any CPU can receive: the same as no limit.
+    pub const MAX_FLOOD_LIMIT: u32 = 100_000_000;
     pub const MIN_CAPACITY: u32 = 64;
     /// 1.6 GB of IPv4 records, or 3.2 GB of IPv6 ones.
     pub const MAX_CAPACITY: u32 = 100_000_000;
@@ -109,7 +117,33 @@ impl Default for ConntrackSettings {
             capacity,
             capacity_ipv6: Self::default_capacity_ipv6(capacity),
             profile: Profile::default(),
+            flood_limit: Self::DEFAULT_FLOOD_LIMIT,
         }
+    }
+}
+
+/// `[icmp]`: what is made of ICMP for service addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IcmpSettings {
+    pub echo: Echo,
+}
+
+/// What becomes of echo requests to a service's address (S-ICMP-4).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Echo {
+    /// They are answered, whether or not the host has the address.
+    #[default]
+    Answer,
+    /// The host gets them.
+    Pass,
+}
+
+impl fmt::Display for Echo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Answer => "answer",
+            Self::Pass => "pass",
+        })
     }
 }
 

@@ -42,10 +42,10 @@ const RFC: Timeouts = Timeouts {
 };
 const TRANSITORY: Duration = Duration::from_secs(4 * 60);
 
-/// The idle timeouts of a service: the profile's, with those that the service sets itself
-/// (S-NAT-3).
+/// The idle timeouts of a service: those that it sets itself, and of its profile the rest
+/// (S-NAT-3). `profile` is that of services which name none.
 pub fn timeouts(profile: Profile, overrides: &TimeoutOverrides) -> Timeouts {
-    let profile = match profile {
+    let profile = match overrides.profile.unwrap_or(profile) {
         Profile::Edge => EDGE,
         Profile::Rfc => RFC,
     };
@@ -90,10 +90,26 @@ mod tests {
         assert!(edge.half_open > Duration::from_secs(16));
     }
 
+    /// S-NAT-3: whatever `[conntrack]` says.
+    #[test]
+    fn a_service_can_have_a_profile_of_its_own() {
+        for own in [Profile::Edge, Profile::Rfc] {
+            let named = TimeoutOverrides {
+                profile: Some(own),
+                ..TimeoutOverrides::default()
+            };
+            let nothing = TimeoutOverrides::default();
+            for other in [Profile::Edge, Profile::Rfc] {
+                assert_eq!(timeouts(other, &named), timeouts(own, &nothing));
+            }
+        }
+    }
+
     #[test]
     fn each_timeout_can_be_set_by_the_service() {
         let seconds = |n| Some(Duration::from_secs(n));
         let overrides = TimeoutOverrides {
+            profile: None,
             half_open: seconds(1),
             established: seconds(2),
             fin_wait: seconds(3),

@@ -144,6 +144,13 @@ pub(super) fn ticks(duration: Duration) -> u32 {
     u32::try_from(ticks).unwrap_or(u32::MAX).min((1 << 23) - 1)
 }
 
+/// A rate in the unit that the packet path counts in; at least 1.
+pub fn per_tick(per_second: u32) -> u32 {
+    const NANOSECONDS_PER_SECOND: u64 = 1_000_000_000;
+    let count = u64::from(per_second) * Tick::NANOSECONDS / NANOSECONDS_PER_SECOND;
+    u32::try_from(count).unwrap_or(u32::MAX).max(1)
+}
+
 pub(super) fn duration(ticks: u32) -> Duration {
     Duration::from_nanos(u64::from(ticks) * Tick::NANOSECONDS)
 }
@@ -230,6 +237,13 @@ mod tests {
         assert_eq!(ticks(Duration::from_secs(7440)), 6930);
         assert!(duration(ticks(Duration::from_secs(7440))) >= Duration::from_secs(7440));
         assert_eq!(ticks(Duration::MAX), (1 << 23) - 1);
+    }
+
+    #[test]
+    fn a_rate_is_kept_to_the_tick() {
+        assert_eq!(per_tick(50_000), 53_687);
+        assert_eq!(per_tick(1), 1);
+        assert_eq!(per_tick(u32::MAX), u32::MAX);
     }
 
     #[test]

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+pub use convert::per_tick;
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;

@@ -130,7 +130,12 @@ impl Allocation {
     /// A reply looks for its connection in so many services and no more.
     fn check_shared_endpoints(&self) -> Result<(), AllocationError> {
         let mut sharing: HashMap<SocketAddr, usize> = HashMap::new();
-        for &address in self.services.values().flat_map(|s| s.backends.keys()) {
+        let replying = self.services.values().flat_map(|known| {
+            let service = &known.last_wanted;
+            let addresses = known.backends.keys();
+            addresses.filter(|address| service.sees_replies_of(address.ip()))
+        });
+        for &address in replying {
             let count = sharing.entry(address).or_default();
             *count += 1;
             if *count > MAX_SERVICES_PER_ENDPOINT {

@@ -17,7 +17,10 @@ mod suggest;
 pub use address::AddressFault;
 pub use backend::{Admin, Backend, Health, Weight};
 pub use check::{Check, CheckKind};
-pub use conflict::{Conflict, ConflictKind, MAX_BACKENDS, MAX_SERVICES, MAX_SERVICES_PER_ENDPOINT};
+pub use conflict::{
+    Conflict, ConflictKind, MAX_BACKENDS, MAX_SERVICES, MAX_SERVICES_PER_ENDPOINT,
+    MAX_SNAT_ADDRESSES, MAX_SNAT_PER_SERVICE,
+};
 pub use duration::{DurationError, format_duration, parse_duration};
 pub use ids::{BackendIndex, ServiceId};
 pub use name::{Name, NameError};

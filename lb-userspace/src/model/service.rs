@@ -58,6 +58,17 @@ impl Service {
     pub fn backend_mut(&mut self, name: &str) -> Option<&mut Backend> {
         self.backends.iter_mut().find(|b| b.name.as_str() == name)
     }
+
+    /// Whether replies of a backend with this address come back through the load balancer.
+    pub fn sees_replies_of(&self, backend: IpAddr) -> bool {
+        self.forwarding.sees_replies() && self.can_reach(backend)
+    }
+
+    /// Whether packets of this service's family can be sent to a backend with this address: a
+    /// tunnel alone has a family of its own.
+    pub fn can_reach(&self, backend: IpAddr) -> bool {
+        self.forwarding.is_tunnel() || self.listen.is_ipv4() == backend.is_ipv4()
+    }
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -88,6 +99,11 @@ impl Forwarding {
     /// Whether replies come back through the load balancer.
     pub fn sees_replies(self) -> bool {
         matches!(self, Self::Nat | Self::FullNat)
+    }
+
+    /// Whether the backend gets packets for the service's own address and port.
+    pub fn keeps_destination(self) -> bool {
+        !self.sees_replies()
     }
 
     pub fn is_tunnel(self) -> bool {
@@ -199,6 +215,43 @@ impl fmt::Display for Forwarding {
     }
 }
 
+impl fmt::Display for NoBackend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Rst => "rst",
+            Self::Drop => "drop",
+            Self::Icmp => "icmp",
+        })
+    }
+}
+
+impl fmt::Display for OnExpiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Forget => "forget",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl fmt::Display for OnBackendDown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Keep => "keep",
+            Self::Reset => "reset",
+        })
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Edge => "edge",
+            Self::Rfc => "rfc",
+        })
+    }
+}
+
 impl fmt::Display for Scheduler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
@@ -271,15 +324,32 @@ pub enum Profile {
     Rfc,
 }
 
-/// Idle timeouts that a service sets for itself; the rest come from the [`Profile`].
+/// Idle timeouts that a service sets for itself; the rest come from a [`Profile`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeoutOverrides {
+    /// Where the rest come from; `None`: from the profile of `[conntrack]`.
+    #[serde(default)]
+    pub profile: Option<Profile>,
     pub half_open: Option<Duration>,
     pub established: Option<Duration>,
     pub fin_wait: Option<Duration>,
     pub closing: Option<Duration>,
     pub time_wait: Option<Duration>,
     pub reset: Option<Duration>,
+}
+
+impl TimeoutOverrides {
+    /// Each as the configuration calls it.
+    pub fn by_key(&self) -> [(&'static str, Option<Duration>); 6] {
+        [
+            ("half_open", self.half_open),
+            ("established", self.established),
+            ("fin_wait", self.fin_wait),
+            ("closing", self.closing),
+            ("time_wait", self.time_wait),
+            ("reset", self.reset),
+        ]
+    }
 }
 
 #[cfg(test)]

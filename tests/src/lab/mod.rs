@@ -51,6 +51,7 @@ pub use knock::{Knock, Knocker, Way};
 pub use live::{LiveConnections, LiveReport};
 pub use netns::Netns;
 pub use process::{Process, output};
+pub use raw::Flood;
 pub use servers::{HealthServer, IdentityServer};
 pub use signals::remove_labs_on_signal;
 pub use topology::{Arms, Topology, VlanTag};

@@ -3,6 +3,11 @@
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket},
     process,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
@@ -31,6 +36,53 @@ impl Host {
                 (0..count).try_for_each(|n| socket.send_to(&syn(n, to), to).map(drop))
             })
             .with_context(|| format!("{} floods {to}", self.name()))
+    }
+}
+
+/// A flood of SYNs under way: as fast as one thread can send them, each from an address and a port
+/// drawn at random from the same addresses as [`Host::syn_flood`]'s.
+#[must_use]
+pub struct Flood {
+    stop: Arc<AtomicBool>,
+    thread: JoinHandle<Result<u64>>,
+}
+
+impl Host {
+    /// Begins a flood of SYNs, which ends by itself after `at_most`.
+    pub fn begin_syn_flood(&self, to: SocketAddrV4, at_most: Duration) -> Flood {
+        let stop = Arc::new(AtomicBool::new(false));
+        let (told, netns) = (stop.clone(), self.netns().clone());
+        let thread = std::thread::spawn(move || {
+            netns.run(|| {
+                let socket = UdpSocket::from(sys::raw_socket(libc::AF_INET, libc::IPPROTO_RAW)?);
+                let begun = Instant::now();
+                let (mut sent, mut random) = (0_u64, 1_u64);
+                while !told.load(Ordering::Relaxed) && begun.elapsed() < at_most {
+                    // Knuth's linear congruential generator; its upper half is random enough.
+                    random = random
+                        .wrapping_mul(6_364_136_223_846_793_005)
+                        .wrapping_add(1_442_695_040_888_963_407);
+                    socket.send_to(&syn((random >> 32) as u32, to), to)?;
+                    sent += 1;
+                }
+                Ok(sent)
+            })
+        });
+        Flood { stop, thread }
+    }
+}
+
+impl Flood {
+    /// Ends it; how many SYNs were sent.
+    ///
+    /// # Errors
+    /// The kernel's, when it refused to send one.
+    pub fn end(self) -> Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        match self.thread.join() {
+            Ok(sent) => sent.context("the flood ended early"),
+            Err(_) => bail!("the flood's thread panicked"),
+        }
     }
 }
 

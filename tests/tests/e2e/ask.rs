@@ -81,6 +81,15 @@ pub(crate) trait Ask {
         drops
     }
 
+    /// Packets of a service counted under this reason, dropped or not.
+    fn reason(&self, service: &str, reason: &str) -> u64 {
+        let stats: StatsInfo = self.json(&["stats"]);
+        let mut services = stats.services.into_iter();
+        let service = services.find(|s| s.name.as_str() == service).unwrap();
+        let counted = service.reasons.into_iter().find(|r| r.reason == reason);
+        counted.map_or(0, |r| r.packets)
+    }
+
     /// `lbctl backend …`: what it has changed.
     fn change(&self, arguments: &[&str]) -> Vec<String> {
         let changed: Changed = self.json(arguments);

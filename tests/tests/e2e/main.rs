@@ -18,6 +18,7 @@ mod flood;
 mod health;
 mod life;
 mod neighbours;
+mod one_way;
 mod refusals;
 mod spread;
 mod topologies;

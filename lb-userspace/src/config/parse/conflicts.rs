@@ -8,6 +8,8 @@ pub(super) struct ServiceSpans {
     pub(super) header: Span,
     pub(super) name: Span,
     pub(super) listen: Span,
+    /// As many as the service has addresses to send from.
+    pub(super) snat: Vec<Span>,
     pub(super) backends: Vec<BackendSpans>,
 }
 
@@ -20,7 +22,15 @@ pub(super) struct BackendSpans {
 /// Reports every rule that `desired` breaks; `spans` has an element for each service.
 pub(super) fn report(desired: &Desired, spans: Vec<ServiceSpans>, report: &mut Report) {
     let span = |service: usize, backend: Option<usize>, kind: &ConflictKind| {
+        let wanted = &desired.services[service];
         let service = &spans[service];
+        let of_snat = kind.snat_address().and_then(|address| {
+            let at = wanted.snat.iter().position(|&known| known == address)?;
+            service.snat.get(at)
+        });
+        if let Some(span) = of_snat.filter(|_| backend.is_none()) {
+            return span.clone();
+        }
         match (backend.map(|index| &service.backends[index]), kind) {
             (Some(backend), ConflictKind::BackendName { .. }) => backend.name.clone(),
             (Some(backend), _) => backend.address.clone(),

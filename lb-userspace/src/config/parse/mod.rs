@@ -1,6 +1,7 @@
 //! Text → [`Config`]. A section of the file is a file here; [`shape`] lists the keys of each.
 
 mod conflicts;
+mod forwarding;
 mod report;
 mod section;
 mod service;
@@ -63,6 +64,10 @@ fn config(mut root: Section<'_, '_>) -> Config {
         .table("conntrack", &shape::CONNTRACK)
         .map(settings::conntrack)
         .unwrap_or_default();
+    let icmp = root
+        .table("icmp", &shape::ICMP)
+        .map(settings::icmp)
+        .unwrap_or_default();
     let (services, places) = root
         .tables("service", &shape::SERVICE, service::service)
         .into_iter()
@@ -74,6 +79,7 @@ fn config(mut root: Section<'_, '_>) -> Config {
         daemon,
         interfaces,
         conntrack,
+        icmp,
         desired,
     }
 }

@@ -49,6 +49,12 @@ impl<'a, 'r> Section<'a, 'r> {
         self.table.contains_key(key)
     }
 
+    /// Where the value of a key stands.
+    pub(super) fn span_of(&self, key: &str) -> Option<Span> {
+        let (_, value) = self.table.get_key_value(key)?;
+        Some(value.span())
+    }
+
     pub(super) fn report(&mut self) -> &mut Report {
         self.report
     }
@@ -79,7 +85,36 @@ impl<'a, 'r> Section<'a, 'r> {
         self.value(key, convert).map(Spanned::into_inner)
     }
 
-    /// The same; a missing key is a mistake.
+    /// What `convert` makes of each element of a list that is not empty; one that stands alone
+    /// needs no brackets. Elements that are wrong are reported, and left out.
+    pub(super) fn list<T>(
+        &mut self,
+        key: &'static str,
+        convert: impl Fn(&DeValue<'_>) -> Result<T, Fault>,
+    ) -> Vec<Spanned<T>> {
+        debug_assert!(self.shape.keys.contains(&key), "{key} is not in the shape");
+        let Some((_, value)) = self.table.get_key_value(key) else {
+            return Vec::new();
+        };
+        let elements: &[Spanned<DeValue<'a>>] = match value.get_ref() {
+            DeValue::Array(elements) => elements,
+            _ => std::slice::from_ref(value),
+        };
+        if elements.is_empty() {
+            let message = format!("{key}: the list is empty: take the line out, or fill it");
+            self.report.error(value.span(), message);
+        }
+        let mut converted = Vec::new();
+        for element in elements {
+            match convert(element.get_ref()) {
+                Ok(value) => converted.push(Spanned::new(element.span(), value)),
+                Err(fault) => self.report.error(element.span(), format!("{key}: {fault}")),
+            }
+        }
+        converted
+    }
+
+    /// As [`Self::value`]; a missing key is a mistake.
     pub(super) fn required<T>(
         &mut self,
         key: &'static str,

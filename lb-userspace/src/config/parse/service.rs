@@ -6,13 +6,14 @@ use toml::{Spanned, de::DeValue};
 
 use super::{
     conflicts::{BackendSpans, ServiceSpans},
+    forwarding::{Means, means},
     section::Section,
-    shape,
+    settings, shape,
     values::{Fault, address, choice, duration, number, parsed, seconds, text},
 };
 use crate::model::{
-    Admin, Backend, Check, CheckKind, Forwarding, Name, Protocol, Scheduler, Service, TableSize,
-    TimeoutOverrides, Weight,
+    Admin, Backend, Check, CheckKind, Name, NoBackend, OnBackendDown, OnExpiry, Protocol,
+    Scheduler, Service, TableSize, TimeoutOverrides, Weight,
 };
 
 /// `None` when it lacks what a service cannot be without; that has been reported.
@@ -20,13 +21,7 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<(Service, ServiceS
     let name = section.required("name", "\"web\"", parsed::<Name>);
     let listen = section.required("listen", "\"192.0.2.10:80\"", address);
     let protocol = section.plain("protocol", choice(&[("tcp", Protocol::Tcp)], &[]));
-    let forwarding = section.plain(
-        "forwarding",
-        choice(
-            &[("nat", Forwarding::Nat)],
-            &["full-nat", "dsr", "ipip", "gue"],
-        ),
-    );
+    let means = means(&mut section);
     let scheduler = section.plain(
         "scheduler",
         choice(
@@ -41,7 +36,24 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<(Service, ServiceS
         ),
     );
     let table_size = section.plain("table_size", table_size);
-    let timeouts = section.table("timeouts", &shape::TIMEOUTS).map(timeouts);
+    let answers = [
+        ("rst", NoBackend::Rst),
+        ("drop", NoBackend::Drop),
+        ("icmp", NoBackend::Icmp),
+    ];
+    let no_backend = section.plain("no_backend", choice(&answers, &[]));
+    let ends = [("forget", OnExpiry::Forget), ("reset", OnExpiry::Reset)];
+    let on_expiry = section.plain("on_expiry", choice(&ends, &[]));
+    let ends = [
+        ("keep", OnBackendDown::Keep),
+        ("reset", OnBackendDown::Reset),
+    ];
+    let on_backend_down = section.plain("on_backend_down", choice(&ends, &[]));
+    let profile = settings::profile(&mut section);
+    let timeouts = section
+        .table("timeouts", &shape::TIMEOUTS)
+        .map(timeouts)
+        .unwrap_or_default();
     let check = section.table("check", &shape::CHECK).map(check);
     let (backends, backend_spans) = section
         .tables("backend", &shape::BACKEND, backend)
@@ -50,26 +62,35 @@ pub(super) fn service(mut section: Section<'_, '_>) -> Option<(Service, ServiceS
         .unzip();
 
     let (name, listen) = (name?, listen?);
+    let Means {
+        forwarding,
+        snat,
+        tunnel,
+    } = means;
     let spans = ServiceSpans {
         header: section.span(),
         name: name.span(),
         listen: listen.span(),
+        snat: snat.iter().map(Spanned::span).collect(),
         backends: backend_spans,
     };
     let service = Service {
         name: name.into_inner(),
         listen: listen.into_inner(),
         protocol: protocol.unwrap_or_default(),
-        forwarding: forwarding.unwrap_or_default(),
+        forwarding,
         scheduler: scheduler.unwrap_or_default(),
         table_size: table_size.unwrap_or_default(),
         check: check.unwrap_or_default(),
-        timeouts: timeouts.unwrap_or_default(),
-        snat: Vec::new(),
-        tunnel: Default::default(),
-        no_backend: Default::default(),
-        on_expiry: Default::default(),
-        on_backend_down: Default::default(),
+        timeouts: TimeoutOverrides {
+            profile,
+            ..timeouts
+        },
+        snat: snat.into_iter().map(Spanned::into_inner).collect(),
+        tunnel,
+        no_backend: no_backend.unwrap_or_default(),
+        on_expiry: on_expiry.unwrap_or_default(),
+        on_backend_down: on_backend_down.unwrap_or_default(),
         backends,
     };
     Some((service, spans))
@@ -83,6 +104,7 @@ fn timeouts(mut section: Section<'_, '_>) -> TimeoutOverrides {
     let range = Duration::from_secs(1)..=Duration::from_secs(7 * 86_400);
     let mut timeout = |key| section.plain(key, seconds(range.clone()));
     TimeoutOverrides {
+        profile: None,
         half_open: timeout("half_open"),
         established: timeout("established"),
         fin_wait: timeout("fin_wait"),

@@ -1,4 +1,4 @@
-//! `[daemon]`, `[[interface]]` and `[conntrack]`.
+//! `[daemon]`, `[[interface]]`, `[conntrack]` and `[icmp]`.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -13,7 +13,9 @@ use super::{
     values::{Fault, choice, number, shorten, text},
 };
 use crate::{
-    config::{ConntrackSettings, DaemonSettings, InterfaceSettings, WantedMode},
+    config::{
+        ConntrackSettings, DaemonSettings, Echo, IcmpSettings, InterfaceSettings, WantedMode,
+    },
     model::Profile,
 };
 
@@ -39,11 +41,27 @@ pub(super) fn conntrack(mut section: Section<'_, '_>) -> ConntrackSettings {
         capacity_ipv6: section
             .plain("capacity_ipv6", number(range))
             .unwrap_or_else(|| ConntrackSettings::default_capacity_ipv6(capacity)),
-        profile: section
+        profile: profile(&mut section).unwrap_or_default(),
+        flood_limit: section
             .plain(
-                "profile",
-                choice(&[("edge", Profile::Edge), ("rfc", Profile::Rfc)], &[]),
+                "flood_limit",
+                number(1..=ConntrackSettings::MAX_FLOOD_LIMIT),
             )
+            .unwrap_or(default.flood_limit),
+    }
+}
+
+/// The profile of `[conntrack]` or of a service.
+pub(super) fn profile(section: &mut Section<'_, '_>) -> Option<Profile> {
+    let profiles = [("edge", Profile::Edge), ("rfc", Profile::Rfc)];
+    section.plain("profile", choice(&profiles, &[]))
+}
+
+pub(super) fn icmp(mut section: Section<'_, '_>) -> IcmpSettings {
+    let echoes = [("answer", Echo::Answer), ("pass", Echo::Pass)];
+    IcmpSettings {
+        echo: section
+            .plain("echo", choice(&echoes, &[]))
             .unwrap_or_default(),
     }
 }

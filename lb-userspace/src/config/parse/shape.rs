@@ -13,7 +13,7 @@ pub(super) struct Shape {
 
 pub(super) const ROOT: Shape = Shape {
     title: "",
-    keys: &["daemon", "interface", "conntrack", "service"],
+    keys: &["daemon", "interface", "conntrack", "icmp", "service"],
     later: &[],
 };
 pub(super) const DAEMON: Shape = Shape {
@@ -28,7 +28,12 @@ pub(super) const INTERFACE: Shape = Shape {
 };
 pub(super) const CONNTRACK: Shape = Shape {
     title: "[conntrack]",
-    keys: &["capacity", "capacity_ipv6", "profile"],
+    keys: &["capacity", "capacity_ipv6", "profile", "flood_limit"],
+    later: &[],
+};
+pub(super) const ICMP: Shape = Shape {
+    title: "[icmp]",
+    keys: &["echo"],
     later: &[],
 };
 pub(super) const SERVICE: Shape = Shape {
@@ -38,13 +43,20 @@ pub(super) const SERVICE: Shape = Shape {
         "listen",
         "protocol",
         "forwarding",
+        "snat",
+        "tunnel_source",
+        "tunnel_port",
         "scheduler",
         "table_size",
+        "no_backend",
+        "on_expiry",
+        "on_backend_down",
+        "profile",
         "timeouts",
         "check",
         "backend",
     ],
-    later: &["snat"],
+    later: &[],
 };
 pub(super) const TIMEOUTS: Shape = Shape {
     title: "[service.timeouts]",
@@ -71,8 +83,8 @@ pub(super) const BACKEND: Shape = Shape {
     later: &[],
 };
 
-const ALL: [&Shape; 8] = [
-    &ROOT, &DAEMON, &INTERFACE, &CONNTRACK, &SERVICE, &TIMEOUTS, &CHECK, &BACKEND,
+const ALL: [&Shape; 9] = [
+    &ROOT, &DAEMON, &INTERFACE, &CONNTRACK, &ICMP, &SERVICE, &TIMEOUTS, &CHECK, &BACKEND,
 ];
 
 impl Shape {

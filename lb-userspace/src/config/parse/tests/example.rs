@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{Config, InterfaceSettings, WantedMode, timeouts},
-    model::{Admin, Check, CheckKind, Profile, TimeoutOverrides, Weight},
+    model::{Admin, Check, CheckKind, Forwarding, Profile, TimeoutOverrides, Weight},
 };
 
 const EXAMPLE: &str = include_str!("../../../../lb.example.toml");
@@ -15,6 +15,7 @@ fn the_example_says_what_it_does() {
     let config = Config::parse(EXAMPLE, "lb.example.toml").unwrap();
     assert_eq!(config.daemon, Default::default());
     assert_eq!(config.conntrack, Default::default());
+    assert_eq!(config.icmp, Default::default());
     let interface = |name: &str, mode| InterfaceSettings {
         name: name.into(),
         mode,
@@ -26,7 +27,7 @@ fn the_example_says_what_it_does() {
             interface("eth1", WantedMode::Generic)
         ]
     );
-    let [web, db] = &config.desired.services[..] else {
+    let [web, db, mail, far] = &config.desired.services[..] else {
         panic!("{:?}", config.desired);
     };
     let kind = CheckKind::Http {
@@ -54,6 +55,11 @@ fn the_example_says_what_it_does() {
     assert_eq!(db.check, Check::default());
     assert_eq!(db.timeouts.established, Some(Duration::from_secs(86_400)));
     assert_eq!(db.backends[0].name.as_str(), "2001:db8:1::11:5432");
+    assert_eq!(mail.forwarding, Forwarding::FullNat);
+    assert_eq!(mail.snat.len(), 2);
+    assert_eq!(mail.timeouts.profile, Some(Profile::Rfc));
+    assert_eq!(far.forwarding, Forwarding::Gue);
+    assert_eq!(far.tunnel, Default::default());
 }
 
 /// Without the '#' before a key, the example still says the same: those are the defaults.

@@ -80,14 +80,6 @@ fn what_later_versions_have() {
     );
     for (added, expected) in [
         (
-            "snat = [\"10.0.0.5\"]",
-            "4:1: this version has no \"snat\" yet: take it out; [[service]] has name, listen, protocol, forwarding, scheduler, table_size, timeouts, check, backend",
-        ),
-        (
-            "forwarding = \"dsr\"",
-            "4:14: forwarding: this version has no \"dsr\" yet: it has \"nat\"",
-        ),
-        (
             "scheduler = \"least-latency\"",
             "4:13: scheduler: this version has no \"least-latency\" yet: it has \"maglev\"",
         ),

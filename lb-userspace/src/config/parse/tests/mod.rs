@@ -1,6 +1,7 @@
 //! Every kind of mistake with its place and text, hostile texts, and what is right.
 
 mod example;
+mod forwarding;
 mod hostile;
 mod keys;
 mod values;

@@ -88,6 +88,22 @@ fn conntrack() {
         "[conntrack]\nprofile = \"fast\"",
         "2:11: profile: expected one of \"edge\", \"rfc\", found \"fast\"",
     );
+    assert_mistake(
+        "[conntrack]\nflood_limit = 0",
+        "2:15: flood_limit: expected a whole number from 1 to 100000000, found 0",
+    );
+}
+
+#[test]
+fn icmp() {
+    assert_mistake(
+        "[icmp]\necho = \"drop\"",
+        "2:8: echo: expected one of \"answer\", \"pass\", found \"drop\"",
+    );
+    assert_mistake(
+        "[icmp]\nping = \"pass\"",
+        "2:1: unknown key \"ping\" in [icmp]: the keys here are echo",
+    );
 }
 
 #[test]
@@ -116,6 +132,22 @@ fn service() {
         (
             "table_size = 1000",
             "4:14: table_size: the number of slots must be prime: 1000 is not, 1009 is",
+        ),
+        (
+            "no_backend = \"reset\"",
+            "4:14: no_backend: expected one of \"rst\", \"drop\", \"icmp\", found \"reset\"",
+        ),
+        (
+            "on_expiry = \"forgets\"",
+            "4:13: on_expiry: \"forgets\" is unknown: did you mean \"forget\"?",
+        ),
+        (
+            "on_backend_down = true",
+            "4:19: on_backend_down: expected one of \"keep\", \"reset\", found true",
+        ),
+        (
+            "profile = \"fast\"",
+            "4:11: profile: expected one of \"edge\", \"rfc\", found \"fast\"",
         ),
     ] {
         assert_service_mistake(added, expected);

@@ -1,8 +1,12 @@
 //! The rules that the services must keep among themselves, whoever wants them: the file or `lbctl`.
 
+mod snat;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, hash_map::Entry},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use super::{AddressFault, Desired, Forwarding, Name, Protocol};
@@ -11,8 +15,13 @@ use super::{AddressFault, Desired, Forwarding, Name, Protocol};
 pub const MAX_SERVICES: usize = 1_023;
 /// Backends that the data plane has indices for, over all services.
 pub const MAX_BACKENDS: usize = 16_383;
-/// Services that can share one backend address and port: a reply looks for its connection in each.
+/// Services with `nat` or `full-nat` that can share one backend address and port: a reply looks for
+/// its connection in each.
 pub const MAX_SERVICES_PER_ENDPOINT: usize = 8;
+/// Addresses that one `full-nat` service can send from.
+pub const MAX_SNAT_PER_SERVICE: usize = 16;
+/// Different addresses that all `full-nat` services together can send from.
+pub const MAX_SNAT_ADDRESSES: usize = 255;
 
 /// A rule that a [`Desired`] state breaks, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,6 +83,19 @@ pub enum ConflictKind {
         forwarding: Forwarding,
         address: SocketAddr,
     },
+    /// S-DSR-1.
+    #[error(
+        "{address} has port {} and service {service} listens on port {port}: forwarding mode {forwarding} leaves a packet's port as it is, so the backend has to listen on the same; write {}, or use forwarding mode nat or full-nat",
+        address.port(),
+        SocketAddr::new(address.ip(), *port)
+    )]
+    Port {
+        service: Name,
+        /// Of the listen address.
+        port: u16,
+        forwarding: Forwarding,
+        address: SocketAddr,
+    },
     #[error(
         "{address} is the listen address of service {service}, so its packets would come back to the load balancer: name the address of the server itself"
     )]
@@ -82,12 +104,48 @@ pub enum ConflictKind {
         "{address} is a backend of more than {MAX_SERVICES_PER_ENDPOINT} services: let the server listen on another port for some of them"
     )]
     SharedEndpoint { address: SocketAddr },
+    #[error(
+        "{address} is an {} address and service {service} listens on {}: full-nat sends from an address of the same family; use an {} address",
+        family_of(*address),
+        family(listen),
+        family(listen)
+    )]
+    SnatFamily {
+        service: Name,
+        listen: SocketAddr,
+        address: IpAddr,
+    },
+    #[error(
+        "{address} is the listen address of service {service}: full-nat needs an address that nobody connects to; use another one of this host"
+    )]
+    SnatIsListen { address: IpAddr, service: Name },
+    #[error(
+        "{address} is a backend of service {service}: full-nat needs an address of this host to send from; use one that no server has"
+    )]
+    SnatIsBackend { address: IpAddr, service: Name },
+    #[error(
+        "more than {MAX_SNAT_ADDRESSES} different addresses to send from in all services: let some share theirs"
+    )]
+    TooManySnat { address: IpAddr },
     #[error("more than {MAX_SERVICES} services: move some to another instance of lbd")]
     TooManyServices,
     #[error(
         "more than {MAX_BACKENDS} backends in all services: move some services to another instance of lbd"
     )]
     TooManyBackends,
+}
+
+impl ConflictKind {
+    /// The address to send from that the conflict is about, if it is about one.
+    pub fn snat_address(&self) -> Option<IpAddr> {
+        match *self {
+            Self::SnatFamily { address, .. }
+            | Self::SnatIsListen { address, .. }
+            | Self::SnatIsBackend { address, .. }
+            | Self::TooManySnat { address } => Some(address),
+            _ => None,
+        }
+    }
 }
 
 impl Desired {
@@ -107,6 +165,7 @@ impl Desired {
         }
         let mut found = seen.found;
         self.check_backends_against_listens(&mut found);
+        self.check_snat(&mut found);
         found.sort_by_key(|c| (c.service, c.backend));
         found
     }
@@ -170,12 +229,23 @@ impl Desired {
             report(ConflictKind::BadBackend { address, fault }, None);
             return;
         }
-        if AddressFault::of(service.listen).is_none()
-            && service.listen.is_ipv4() != address.is_ipv4()
-        {
+        let listens = AddressFault::of(service.listen).is_none();
+        if listens && !service.can_reach(address.ip()) {
             let kind = ConflictKind::Family {
                 service: service.name.clone(),
                 listen: service.listen,
+                forwarding: service.forwarding,
+                address,
+            };
+            report(kind, None);
+        }
+        if listens
+            && service.forwarding.keeps_destination()
+            && service.listen.port() != address.port()
+        {
+            let kind = ConflictKind::Port {
+                service: service.name.clone(),
+                port: service.listen.port(),
                 forwarding: service.forwarding,
                 address,
             };
@@ -188,6 +258,9 @@ impl Desired {
                 other: service.backends[first].name.clone(),
             };
             report(kind, Some(first));
+            return;
+        }
+        if !service.forwarding.sees_replies() {
             return;
         }
         let sharing = seen.sharing.entry(address).or_default();
@@ -232,7 +305,7 @@ struct Seen {
     backends: usize,
     backend_names: HashMap<(usize, Name), usize>,
     addresses: HashMap<(usize, SocketAddr), usize>,
-    /// Services that have a backend address.
+    /// Services that have a backend address and see its replies.
     sharing: HashMap<SocketAddr, usize>,
 }
 
@@ -252,190 +325,9 @@ fn first<K: std::hash::Hash + Eq>(
 }
 
 fn family(address: &SocketAddr) -> &'static str {
-    if address.is_ipv4() { "IPv4" } else { "IPv6" }
+    family_of(address.ip())
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Admin, Backend, Service, Weight};
-
-    #[test]
-    fn a_sound_state_has_no_conflict() {
-        assert_eq!(Desired::default().conflict(), None);
-        let state = desired(&[
-            ("web", "192.0.2.10:80", &["10.0.0.1:80", "10.0.0.2:80"]),
-            ("web6", "[2001:db8::10]:80", &["[2001:db8:1::1]:80"]),
-            // The same servers, another port of the same listen address.
-            ("tls", "192.0.2.10:443", &["10.0.0.1:80", "10.0.0.2:80"]),
-            ("local", "127.0.0.1:80", &["10.0.0.1:81"]),
-            ("idle", "192.0.2.11:80", &[]),
-        ]);
-        assert_eq!(state.conflicts(), []);
-    }
-
-    #[test]
-    fn each_rule_says_what_is_wrong_and_how_to_mend_it() {
-        let backends =
-            |addresses: &'static [&'static str]| desired(&[("web", "192.0.2.10:80", addresses)]);
-        let listens = |listen: &'static str| desired(&[("web", listen, &[])]);
-        for (state, place, other, text) in [
-            (
-                desired(&[("web", "192.0.2.10:80", &[]), ("web", "192.0.2.11:80", &[])]),
-                (1, None),
-                Some((0, None)),
-                "there is a service called web already: give one of the two another name",
-            ),
-            (
-                desired(&[("web", "192.0.2.10:80", &[]), ("b", "192.0.2.10:80", &[])]),
-                (1, None),
-                Some((0, None)),
-                "192.0.2.10:80 (tcp) is already the listen address of service web: give this service another address or port, or put its backends into web",
-            ),
-            (
-                backends(&["10.0.0.1:80", "10.0.0.2:80", "10.0.0.1:80"]),
-                (0, Some(2)),
-                Some((0, Some(0))),
-                "10.0.0.1:80 is already backend b0 of service web: remove one of the two; for a larger share raise the weight",
-            ),
-            (
-                backends(&["[2001:db8::1]:80"]),
-                (0, Some(0)),
-                None,
-                "[2001:db8::1]:80 is an IPv6 address and service web listens on IPv4: in forwarding mode nat both must be of one family; use an IPv4 address, or a service of its own for IPv6",
-            ),
-            (
-                desired(&[
-                    ("a", "192.0.2.1:80", &["192.0.2.2:80"]),
-                    ("b", "192.0.2.2:80", &[]),
-                ]),
-                (0, Some(0)),
-                Some((1, None)),
-                "192.0.2.2:80 is the listen address of service b, so its packets would come back to the load balancer: name the address of the server itself",
-            ),
-            (
-                listens("0.0.0.0:80"),
-                (0, None),
-                None,
-                "cannot listen on 0.0.0.0:80: it stands for any address; name a single one",
-            ),
-            (
-                backends(&["255.255.255.255:80"]),
-                (0, Some(0)),
-                None,
-                "255.255.255.255:80 cannot be a backend: TCP needs a single host and this is the broadcast address",
-            ),
-        ] {
-            let conflict = state.conflict().expect(text);
-            assert_eq!(conflict.kind.to_string(), text);
-            assert_eq!((conflict.service, conflict.backend), place, "{text}");
-            assert_eq!(conflict.other, other, "{text}");
-            assert_eq!(state.conflicts().len(), 1, "{text}");
-        }
-    }
-
-    #[test]
-    fn backend_names_are_unique_within_a_service_only() {
-        let mut state = desired(&[
-            ("a", "192.0.2.1:80", &["10.0.0.1:80", "10.0.0.2:80"]),
-            ("b", "192.0.2.2:80", &["10.0.0.1:80"]),
-        ]);
-        assert_eq!(state.conflict(), None);
-        state.services[0].backends[1].name = "b0".parse().unwrap();
-        let conflict = state.conflict().unwrap();
-        assert_eq!((conflict.service, conflict.backend), (0, Some(1)));
-        assert_eq!(conflict.other, Some((0, Some(0))));
-        assert_eq!(
-            conflict.kind.to_string(),
-            "service a has a backend called b0 already: give one of the two another name"
-        );
-        // The same backend once more is one mistake, not two.
-        state.services[0].backends[1] = state.services[0].backends[0].clone();
-        let kinds: Vec<_> = state.conflicts().into_iter().map(|c| c.kind).collect();
-        assert!(matches!(kinds[..], [ConflictKind::BackendAddress { .. }]));
-    }
-
-    #[test]
-    fn the_ninth_service_of_one_endpoint_is_one_too_many() {
-        let services = |count: usize| Desired {
-            services: (0..count)
-                .map(|i| {
-                    service(
-                        &format!("s{i}"),
-                        &format!("192.0.2.1:{}", i + 1),
-                        &["10.0.0.1:80"],
-                    )
-                })
-                .collect(),
-        };
-        assert_eq!(services(8).conflict(), None);
-        let conflict = services(9).conflict().unwrap();
-        assert_eq!((conflict.service, conflict.backend), (8, Some(0)));
-        assert!(matches!(conflict.kind, ConflictKind::SharedEndpoint { .. }));
-    }
-
-    #[test]
-    fn indices_are_bounded() {
-        let mut state = Desired {
-            services: (0..MAX_SERVICES)
-                .map(|i| service(&format!("s{i}"), &format!("192.0.2.1:{}", i + 1), &[]))
-                .collect(),
-        };
-        for i in 0..MAX_BACKENDS {
-            state.services[i % MAX_SERVICES].backends.push(Backend {
-                name: format!("b{i}").parse().unwrap(),
-                address: format!("10.0.{}.{}:80", i / 256, i % 256).parse().unwrap(),
-                weight: Weight::DEFAULT,
-                admin: Admin::Enabled,
-            });
-        }
-        assert_eq!(state.conflict(), None);
-
-        state
-            .services
-            .push(service("last", "192.0.2.2:80", &["10.1.0.0:80"]));
-        let kinds: Vec<_> = state.conflicts().into_iter().map(|c| c.kind).collect();
-        assert_eq!(
-            kinds,
-            [ConflictKind::TooManyServices, ConflictKind::TooManyBackends]
-        );
-    }
-
-    fn desired(services: &[(&str, &str, &[&str])]) -> Desired {
-        Desired {
-            services: services
-                .iter()
-                .map(|(name, listen, backends)| service(name, listen, backends))
-                .collect(),
-        }
-    }
-
-    /// Backends are called `b0`, `b1`, …
-    fn service(name: &str, listen: &str, backends: &[&str]) -> Service {
-        Service {
-            name: name.parse().unwrap(),
-            listen: listen.parse().unwrap(),
-            protocol: Default::default(),
-            forwarding: Default::default(),
-            scheduler: Default::default(),
-            table_size: Default::default(),
-            check: Default::default(),
-            timeouts: Default::default(),
-            snat: Vec::new(),
-            tunnel: Default::default(),
-            no_backend: Default::default(),
-            on_expiry: Default::default(),
-            on_backend_down: Default::default(),
-            backends: backends
-                .iter()
-                .enumerate()
-                .map(|(i, address)| Backend {
-                    name: format!("b{i}").parse().unwrap(),
-                    address: address.parse().unwrap(),
-                    weight: Weight::DEFAULT,
-                    admin: Admin::Enabled,
-                })
-                .collect(),
-        }
-    }
+fn family_of(address: IpAddr) -> &'static str {
+    if address.is_ipv4() { "IPv4" } else { "IPv6" }
 }
