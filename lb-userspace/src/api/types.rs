@@ -225,12 +225,12 @@ pub struct BackendStats {
     pub counters: Traffic,
 }
 
-/// Packets that were not forwarded, for one reason.
+/// Packets that were dropped, or forwarded or answered in a way worth a count, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonInfo {
     pub reason: String,
     pub description: String,
-    /// False: they were passed to the host's own stack.
+    /// False: this says what else became of them.
     pub dropped: bool,
     pub packets: u64,
 }

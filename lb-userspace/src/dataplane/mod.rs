@@ -219,7 +219,7 @@ pub struct ReasonCount {
     pub reason: &'static str,
     /// For people.
     pub description: &'static str,
-    /// False: the packet was passed to the host's stack, not dropped.
+    /// False: it says what else became of the packets.
     pub dropped: bool,
     pub packets: u64,
 }

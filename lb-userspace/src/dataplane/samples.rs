@@ -85,7 +85,8 @@ impl Inside {
 #[derive(Default)]
 struct Kept {
     samples: BTreeMap<(u16, u8), VecDeque<(records::Sample, String)>>,
-    /// When a service was forgotten: what is older was another's of the same id.
+    /// When a service was forgotten: what is not newer was another's of the same id. (The clock is
+    /// coarse: at the same time is more likely before than after.)
     forgotten: BTreeMap<u16, Duration>,
 }
 
@@ -93,7 +94,7 @@ impl Kept {
     /// `interface` is the name of the one that the packet came in by.
     fn add(&mut self, record: records::Sample, interface: String) {
         let forgotten = self.forgotten.get(&record.service);
-        if forgotten.is_some_and(|at| Duration::from_nanos(record.time) < *at) {
+        if forgotten.is_some_and(|at| Duration::from_nanos(record.time) <= *at) {
             return;
         }
         let last = self
@@ -231,7 +232,9 @@ mod tests {
         kept.forget(ServiceId(1), Duration::from_secs(6));
         assert_eq!(ages(&kept, 10), [5], "that of the other service");
         // Left before, read after.
-        kept.add(record(1, Reason::NoBackend, 5), "eth0".to_owned());
+        for second in [5, 6] {
+            kept.add(record(1, Reason::NoBackend, second), "eth0".to_owned());
+        }
         assert_eq!(ages(&kept, 10), [5]);
         kept.add(record(1, Reason::NoBackend, 7), "eth0".to_owned());
         assert_eq!(ages(&kept, 10), [3, 5]);
