@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     DataPlaneError, Detached,
+    ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
     pins::{self, FLOWS4, FLOWS6, Pins},
@@ -61,6 +62,7 @@ pub struct DataPlane {
     tx_ports: TxPorts,
     samples: Arc<Samples>,
     reader: Arc<KernelReader>,
+    ender: Arc<Ender>,
     links: Links,
 }
 
@@ -142,7 +144,9 @@ impl DataPlane {
         let samples = Samples::new(open("SAMPLES")?)
             .map_err(|error| DataPlaneError::new("open the samples", error))?;
         let samples = Arc::new(samples);
-        let reader = Arc::new(KernelReader::new(&mut open, tables, samples.clone())?);
+        let reader = KernelReader::new(&mut open, tables.clone(), samples.clone())?;
+        let reader = Arc::new(reader);
+        let ender = Arc::new(Ender::new(&mut open, tables)?);
         let writer = KernelWriter::new(&mut open, samples.clone())?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
@@ -161,6 +165,7 @@ impl DataPlane {
             tx_ports,
             samples,
             reader,
+            ender,
             links: Links::default(),
         })
     }
@@ -183,6 +188,11 @@ impl DataPlane {
 
     pub fn reader(&self) -> Arc<KernelReader> {
         self.reader.clone()
+    }
+
+    /// Ends connections.
+    pub fn ender(&self) -> Arc<Ender> {
+        self.ender.clone()
     }
 
     /// Attaches the program to these interfaces and to no others: replaces it at once where an

@@ -15,6 +15,7 @@ mod conntrack;
 mod decap;
 mod desired;
 mod detach;
+mod endings;
 mod flood;
 mod health;
 mod life;
