@@ -155,6 +155,7 @@ fn begin(data_plane: &mut DataPlane, options: &Options) -> anyhow::Result<Begun>
     if options.program_log {
         data_plane.forward_program_log()?;
     }
+    data_plane.collect_samples()?;
     let socket = Socket::bind(&daemon.socket)?;
     let reader = data_plane.reader();
     let writer = data_plane.take_writer()?;

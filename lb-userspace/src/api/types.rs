@@ -259,14 +259,37 @@ pub struct BackendStats {
     pub counters: Traffic,
 }
 
-/// Packets that were not forwarded, for one reason.
+/// Packets that were dropped, or forwarded or answered in a way worth a count, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonInfo {
     pub reason: String,
     pub description: String,
-    /// False: they were passed to the host's own stack.
+    /// False: this says what else became of them.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// Packets that were counted for one reason, and the last few of them that were dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropInfo {
+    /// `null`: aimed at no service in particular.
+    pub service: Option<Name>,
+    #[serde(flatten)]
+    pub reason: ReasonInfo,
+    /// The newest first.
+    pub samples: Vec<SampleInfo>,
+}
+
+/// A refused packet. Source and destination are an address and a port, or the address alone where
+/// the port could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    pub source: String,
+    pub destination: String,
+    /// The one it came in by.
+    pub interface: String,
+    /// Seconds since it was refused.
+    pub age_s: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

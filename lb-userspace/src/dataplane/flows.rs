@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
@@ -24,6 +23,7 @@ use super::{
     mapped::{MappedArray, Shared},
     pins::Pins,
     ports::PortTables,
+    sys,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -306,14 +306,7 @@ where
 
 /// The packet path's clock: coarse, monotonic, in ticks.
 pub(super) fn now() -> Tick {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid place for the answer; this clock exists since Linux 2.6.32.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let since_boot = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    Tick::from_nanoseconds(since_boot.as_nanos() as u64)
+    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
 }
 
 pub(super) fn mapped<T: Shared>(

@@ -18,6 +18,7 @@ mod plain;
 mod ports;
 mod reader;
 mod removal;
+mod samples;
 mod snat;
 mod sys;
 mod tx_ports;
@@ -218,6 +219,8 @@ pub trait Reader: Send + Sync {
     /// Living connections by state, and by backend (index `BackendIndex.0`), in one sweep.
     fn connection_totals(&self) -> ConnectionTotals;
     fn interfaces(&self) -> Vec<AttachedInterface>;
+    /// The last few refused packets of every service and reason, the newest first.
+    fn samples(&self) -> Vec<Sample>;
 }
 
 /// Sums over all CPUs.
@@ -234,9 +237,24 @@ pub struct ReasonCount {
     pub reason: &'static str,
     /// For people.
     pub description: &'static str,
-    /// False: the packet was passed to the host's stack, not dropped.
+    /// False: it says what else became of the packets.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// A refused packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// `None`: aimed at no service in particular.
+    pub service: Option<ServiceId>,
+    /// As in [`ReasonCount`].
+    pub reason: &'static str,
+    /// Address, and port where it could be read.
+    pub source: (IpAddr, Option<u16>),
+    pub destination: (IpAddr, Option<u16>),
+    /// The name of the one it came in by, or `#` and its index.
+    pub interface: String,
+    pub age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -200,6 +200,35 @@ async fn json_of_status_keeps_the_contract() {
 }
 
 #[tokio::test]
+async fn json_of_drops_has_the_last_packets_of_each_reason() {
+    let daemon = Daemon::start().await;
+    assert_eq!(
+        daemon.json(&["stats", "drops"]).await,
+        json!([
+            {
+                "service": "web", "reason": "ttl_expired",
+                "description": "the packet may not be forwarded further",
+                "dropped": true, "packets": 10,
+                "samples": [
+                    {
+                        "source": "[2001:db8::7]:40000", "destination": "[2001:db8::10]:80",
+                        "interface": "eth0", "age_s": 3.21
+                    },
+                    {
+                        "source": "2001:db8::8", "destination": "2001:db8::10",
+                        "interface": "eth0", "age_s": 125.0
+                    }
+                ]
+            },
+            {
+                "service": null, "reason": "not_ours", "description": "aimed at no service",
+                "dropped": false, "packets": 1_234_567, "samples": []
+            }
+        ])
+    );
+}
+
+#[tokio::test]
 async fn json_of_counters_names_services_backends_and_reasons() {
     let daemon = Daemon::start().await;
     let stats = daemon.json(&["stats"]).await;

@@ -127,3 +127,20 @@ untracked    3 since the start
 "
     );
 }
+
+#[tokio::test]
+async fn drops_are_shown_with_the_last_packets() {
+    let daemon = Daemon::start().await;
+    assert_eq!(
+        daemon.table(&["stats", "drops"]).await,
+        "\
+SERVICE  REASON       VERDICT  PACKETS  DESCRIPTION
+web      ttl_expired  dropped       10  the packet may not be forwarded further
+-        not_ours     passed     1.23M  aimed at no service
+
+SERVICE  REASON       PACKET                                   INTERFACE        AGE
+web      ttl_expired  [2001:db8::7]:40000 → [2001:db8::10]:80  eth0        3.2s ago
+web      ttl_expired  2001:db8::8 → 2001:db8::10               eth0       2m05s ago
+"
+    );
+}

@@ -23,6 +23,7 @@ mod outer;
 mod packet;
 mod scene;
 mod testbed;
+mod tick;
 mod tunnelled;
 
 pub use answer::{Answer, IcmpError};
@@ -38,4 +39,5 @@ pub use scene::{
     backend_mac, client, client6, next_hop, timeouts,
 };
 pub use testbed::{Expect, Outcome, Reasons, Testbed, Verdict};
+pub use tick::{tick, within_a_tick};
 pub use tunnelled::{Gue, Tunnelled};

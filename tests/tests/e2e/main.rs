@@ -8,6 +8,7 @@ mod ask;
 mod config;
 mod setup;
 
+mod answers;
 mod backends;
 mod bystanders;
 mod conntrack;

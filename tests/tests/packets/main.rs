@@ -15,6 +15,7 @@ mod pass;
 mod random;
 mod refuse;
 mod rewrite;
+mod samples;
 mod services;
 mod spread;
 mod table;
