@@ -6,6 +6,7 @@ mod connection;
 mod counters;
 mod decap;
 mod flood;
+mod icmp;
 mod mss;
 mod one_way;
 mod out;
