@@ -16,6 +16,7 @@ mod desired;
 mod detach;
 mod flood;
 mod health;
+mod icmp;
 mod life;
 mod neighbours;
 mod one_way;
