@@ -45,6 +45,9 @@ pub(crate) trait Family: Sized {
     /// Bytes of the IP packet, header included, as the header says.
     fn length(header: &Self::Header) -> usize;
 
+    /// Whether a host can have this address. Nobody else is answered (RFC 1122 §3.2.2, RFC 4443
+    /// §2.4 (e), RFC 9293 §3.9.2.3).
+    fn is_host(address: Self::Address) -> bool;
     /// From the 16 bytes of a map record.
     fn address(record: &[u8; 16]) -> Self::Address;
     /// Into the words of `bpf_fib_lookup`'s parameters.

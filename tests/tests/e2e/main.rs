@@ -19,6 +19,7 @@ mod endings;
 mod flood;
 mod full_nat;
 mod health;
+mod icmp;
 mod life;
 mod modes;
 mod neighbours;

@@ -7,6 +7,7 @@ mod counters;
 mod decap;
 mod flood;
 mod full_nat;
+mod icmp;
 mod mss;
 mod one_way;
 mod out;
