@@ -13,6 +13,7 @@
 mod clock;
 mod intact;
 mod mutate;
+mod ports;
 mod random;
 mod report;
 mod rig;

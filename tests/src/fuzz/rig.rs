@@ -7,8 +7,8 @@ use aya::maps::{Array, HashMap, Map, MapData};
 use lb_common::reason::Reason;
 use lb_userspace::{
     config::{InterfaceSettings, WantedMode},
-    dataplane::{MapWrite, Reader as _},
-    model::{BackendIndex, ServiceId},
+    dataplane::{MapWrite, Reader as _, ServiceRecord},
+    model::{BackendIndex, Forwarding, NoBackend, Scheduler, ServiceId, Tunnel},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     step::{Arrival, Hex, Step},
     table::Tables,
     tally::Tally,
-    world::{SLOTS, timeouts},
+    world::{SLOTS, sources, timeouts},
 };
 use crate::{
     model::{Fate, FlowKey, Judgement, Keys, Model, State},
@@ -77,6 +77,7 @@ impl Rig {
             name: name.to_owned(),
             mode: WantedMode::Native,
         }));
+        testbed.apply(&keeper());
         let tables = Tables::open(&testbed.maps(), keys)?;
         let last_hops = LastHops::open(&testbed)?;
         Ok(Self {
@@ -92,16 +93,19 @@ impl Rig {
 
     /// Clears the stage, and sets a scene.
     pub(super) fn set(&mut self, scene: &[MapWrite]) -> Result<()> {
+        self.tables.clear()?;
         for write in clearing(&self.model) {
             self.testbed.apply(&write);
         }
-        self.tables.clear()?;
         self.last_hops.clear()?;
         self.model = Model::new(self.keys);
         for write in scene {
             self.testbed.apply(write);
             self.model.apply(write);
         }
+        let services = self.model.config().services();
+        let full_nat = services.filter(|(_, service)| service.forwarding == Forwarding::FullNat);
+        self.tables.set_full_nat(full_nat.map(|(id, _)| id));
         self.before = self.reasons(None)?;
         Ok(())
     }
@@ -135,16 +139,32 @@ impl Rig {
     }
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
-        let mut judgement = self.model.process(arrival.input());
         let start = tick();
         let outcome = self
             .testbed
             .run_buffers(arrival.ifindex, &arrival.frame, arrival.linear);
         let end = tick();
+        let tables = &mut self.tables;
+        let mut failed = None;
+        // Which port a connection is sent from is the program's choice.
+        let mut judgement = self.model.process(arrival.input(), &mut |key| {
+            tables.source(key).unwrap_or_else(|error| {
+                failed = Some(error);
+                None
+            })
+        });
+        if let Some(error) = failed {
+            return Err(error);
+        }
         self.limit(&mut judgement, &outcome, end);
         tally.count(&judgement);
         if let Err(difference) = compare(arrival, &judgement, &outcome) {
             return Ok(Err(difference));
+        }
+        if let Some(source) = judgement.trace.illegal {
+            return Ok(Err(Mismatch(format!(
+                "{source} is not to be chosen as a source"
+            ))));
         }
         for key in &judgement.trace.flows {
             if let Err(difference) = self.compare_flow(*key)? {
@@ -196,7 +216,7 @@ impl Rig {
         Ok(())
     }
 
-    fn compare_flow(&self, key: FlowKey) -> Tried {
+    fn compare_flow(&mut self, key: FlowKey) -> Tried {
         let found = self.tables.find(key)?;
         let found = found.and_then(|value| Some((value.state()?, value.backend())));
         let wanted = self.model.record(key);
@@ -346,6 +366,24 @@ fn compare(arrival: &Arrival, judgement: &Judgement, outcome: &Outcome) -> Resul
         }
         Some(_) => intact::compare(&arrival.frame, &outcome.frame).map_err(Mismatch),
         None => Ok(()),
+    }
+}
+
+/// A service that nobody speaks to and that keeps every address to send from: making their tables
+/// anew for every scene would take long.
+fn keeper() -> MapWrite {
+    MapWrite::WriteService {
+        service: ServiceId(SLOTS.len() as u16 + 1),
+        record: ServiceRecord {
+            listen: ([0, 0, 0, 0], 0).into(),
+            forwarding: Forwarding::FullNat,
+            scheduler: Scheduler::Maglev,
+            slots: 0,
+            timeouts: timeouts(),
+            snat: sources(true, 3).chain(sources(false, 3)).collect(),
+            tunnel: Tunnel::default(),
+            no_backend: NoBackend::default(),
+        },
     }
 }
 

@@ -55,6 +55,8 @@ impl Tally {
         let ways = [
             (Forwarding::Nat, Direction::ToBackend),
             (Forwarding::Nat, Direction::ToClient),
+            (Forwarding::FullNat, Direction::ToBackend),
+            (Forwarding::FullNat, Direction::ToClient),
             (Forwarding::Dsr, Direction::ToBackend),
             (Forwarding::Ipip, Direction::ToBackend),
             (Forwarding::Gue, Direction::ToBackend),

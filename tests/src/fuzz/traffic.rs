@@ -127,7 +127,8 @@ impl Traffic {
             (Some(backend), Some(_))
                 if backend.is_ipv4() == key.client.is_ipv4() && self.random.chance(50) =>
             {
-                (backend, key.client)
+                // Of `full-nat`, the backend knows the client by another address.
+                (backend, record.snat.unwrap_or(key.client))
             }
             (_, Some(listen)) if self.random.chance(90) => (key.client, listen),
             _ => {

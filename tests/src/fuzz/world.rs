@@ -98,14 +98,10 @@ impl World {
                 break listen;
             }
         };
-        let snat = match (forwarding, listen) {
-            (Forwarding::FullNat, SocketAddr::V4(_)) => (1..=random.range(1..=3) as u8)
-                .map(|n| Ipv4Addr::new(10, 9, 0, n).into())
-                .collect(),
-            (Forwarding::FullNat, SocketAddr::V6(_)) => (1..=random.range(1..=3) as u16)
-                .map(|n| Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, n).into())
-                .collect(),
-            _ => Vec::new(),
+        let snat = if forwarding == Forwarding::FullNat {
+            sources(listen.is_ipv4(), random.range(1..=3) as u8).collect()
+        } else {
+            Vec::new()
         };
         ServiceRecord {
             listen,
@@ -302,6 +298,17 @@ impl World {
     pub(super) fn backend(&self, index: BackendIndex) -> Option<&BackendRecord> {
         self.backends.get(&index)
     }
+}
+
+/// Addresses that `full-nat` services send from.
+pub(super) fn sources(ipv4: bool, count: u8) -> impl Iterator<Item = IpAddr> {
+    (1..=count).map(move |number| {
+        if ipv4 {
+            Ipv4Addr::new(10, 9, 0, number).into()
+        } else {
+            Ipv6Addr::new(0xfd00, 9, 0, 0, 0, 0, 0, number.into()).into()
+        }
+    })
 }
 
 /// Few addresses, so that several services' backends share one.

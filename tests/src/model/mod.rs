@@ -23,10 +23,11 @@ mod reply;
 mod request;
 mod rewrite;
 mod segment;
+mod snat;
 mod state;
 mod tunnel;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use lb_common::reason::Reason;
 use lb_userspace::{
@@ -50,7 +51,7 @@ pub mod features {
     /// Refusals are answered (§9).
     pub const ANSWERS: bool = true;
     /// Forwarding `full-nat` (§7).
-    pub const FULL_NAT: bool = false;
+    pub const FULL_NAT: bool = true;
     /// Echo and errors (§8).
     pub const ICMP: bool = false;
 }
@@ -98,6 +99,8 @@ pub struct Trace {
     pub renewed: Option<FlowKey>,
     /// It was answered with what is counted like this for this service.
     pub answered: Option<(Option<ServiceId>, Reason)>,
+    /// The program's choice of a source is not one of the allowed ones.
+    pub illegal: Option<SocketAddr>,
     /// How it went out.
     pub forwarded: Option<(Forwarding, Direction)>,
 }
@@ -120,6 +123,9 @@ impl Stop {
         Self::Refuse(Some(service), reason, Answer::Nothing)
     }
 }
+
+/// Asked for a choice of the program's.
+pub type Source<'s> = &'s mut dyn FnMut(FlowKey) -> Option<SocketAddr>;
 
 type Way<T> = Result<T, Stop>;
 
@@ -153,9 +159,12 @@ impl Model {
     }
 
     /// Says what must become of a frame, and moves the connections and counters on.
-    pub fn process(&mut self, input: Input<'_>) -> Judgement {
+    ///
+    /// `source` says from which address and port the program sends a new `full-nat` connection: a
+    /// free choice, which has only to be one of the allowed ones.
+    pub fn process(&mut self, input: Input<'_>, source: Source<'_>) -> Judgement {
         let mut trace = Trace::default();
-        let (fate, refused) = match self.judge(input, &mut trace) {
+        let (fate, refused) = match self.judge(input, source, &mut trace) {
             Ok(fate) => (fate, None),
             Err(Stop::Pass) => (Fate::Pass, None),
             Err(Stop::Refuse(service, reason, answer)) => {
@@ -199,19 +208,24 @@ impl Model {
     }
 
     /// §4: whose packet is it?
-    fn judge(&mut self, input: Input<'_>, trace: &mut Trace) -> Way<Fate> {
+    fn judge(&mut self, input: Input<'_>, source: Source<'_>, trace: &mut Trace) -> Way<Fate> {
         match parse::frame(input) {
             Parsed::Foreign => Err(Stop::Pass),
             Parsed::Suspect(destination, reason) => Err(self.suspect(destination, reason)),
-            Parsed::Tcp(segment) => self.segment(&segment, trace),
+            Parsed::Tcp(segment) => self.segment(&segment, source, trace),
         }
     }
 
-    fn segment(&mut self, segment: &Segment<'_>, trace: &mut Trace) -> Way<Fate> {
+    fn segment(
+        &mut self,
+        segment: &Segment<'_>,
+        source: Source<'_>,
+        trace: &mut Trace,
+    ) -> Way<Fate> {
         if let Some(service) = self.config.service_at(segment.destination) {
             let (id, service) = (service.id, service.clone());
             trace.flows.push(FlowKey::new(id, segment.source));
-            return self.request(segment, &service, trace);
+            return self.request(segment, &service, source, trace);
         }
         self.reply(segment, trace)
     }

@@ -26,6 +26,8 @@ impl FlowKey {
 pub struct Record {
     pub state: State,
     pub backend: BackendIndex,
+    /// Address and port that the backend knows the client by (`full-nat`).
+    pub snat: Option<SocketAddr>,
     /// Where replies go: where a packet of the client came from.
     pub last_hop: LastHop,
     /// Where the last one came from. It takes the other's place when the record is written, which
@@ -91,6 +93,11 @@ impl Records {
             record.state = state;
             record.expired = false;
         });
+    }
+
+    /// Whose connection is sent from this address and port.
+    pub(super) fn sent_from(&self, source: SocketAddr) -> Option<(FlowKey, Record)> {
+        self.iter().find(|(_, record)| record.snat == Some(source))
     }
 
     pub(super) fn len(&self) -> usize {

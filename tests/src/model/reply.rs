@@ -18,26 +18,43 @@ use super::{
 impl Model {
     pub(super) fn reply(&mut self, segment: &Segment<'_>, trace: &mut Trace) -> Way<Fate> {
         for (index, backend) in self.config.chain(segment.source) {
-            if backend.forwarding != Forwarding::Nat {
-                continue;
-            }
-            let key = FlowKey::new(backend.service, segment.destination);
-            trace.flows.push(key);
-            let Some(record) = self.records.find(key) else {
+            let Some((key, record)) = self.replied_to(segment, index, &backend, trace) else {
                 continue;
             };
-            if record.backend != index {
-                continue;
-            }
             let answers_a_syn = segment.flags.syn() && segment.flags.ack();
             let closed = matches!(record.state, State::Closing | State::TimeWait);
-            if closed && answers_a_syn {
+            if backend.forwarding == Forwarding::Nat && closed && answers_a_syn {
                 self.records.remove(key);
                 continue;
             }
             return self.reply_of(segment, key, &record, index, &backend, trace);
         }
         Err(Stop::Pass)
+    }
+
+    /// The connection that a packet of this very backend belongs to.
+    fn replied_to(
+        &self,
+        segment: &Segment<'_>,
+        index: BackendIndex,
+        backend: &BackendRecord,
+        trace: &mut Trace,
+    ) -> Option<(FlowKey, Record)> {
+        let (key, record) = match backend.forwarding {
+            Forwarding::Nat => {
+                let key = FlowKey::new(backend.service, segment.destination);
+                trace.flows.push(key);
+                (key, self.records.find(key)?)
+            }
+            Forwarding::FullNat => {
+                let (key, record) = self.records.sent_from(segment.destination)?;
+                trace.flows.push(key);
+                (key, record)
+            }
+            _ => return None,
+        };
+        let is_its = key.service == backend.service && record.backend == index;
+        is_its.then_some((key, record))
     }
 
     fn reply_of(
@@ -62,6 +79,7 @@ impl Model {
         self.counters.reply(index, segment);
         let packet = Rewrite::new(segment)
             .source(backend.listen)
+            .destination(key.client)
             .hop()
             .clamp(backend.max_packet)
             .finish();

@@ -1,5 +1,7 @@
 //! A packet from a client to a service: §5.
 
+use std::net::SocketAddr;
+
 use lb_common::reason::Reason;
 use lb_userspace::{
     dataplane::BackendRecord,
@@ -7,7 +9,7 @@ use lb_userspace::{
 };
 
 use super::{
-    Direction, Fate, FlowKey, Model, Record, Stop, Trace, Way,
+    Direction, Fate, FlowKey, Model, Record, Source, Stop, Trace, Way,
     answer::Answer,
     config::Service,
     emit::{Hop, emit},
@@ -29,6 +31,7 @@ impl Model {
         &mut self,
         segment: &Segment<'_>,
         service: &Service,
+        source: Source<'_>,
         trace: &mut Trace,
     ) -> Way<Fate> {
         let forwarding = service.record.forwarding;
@@ -43,7 +46,7 @@ impl Model {
             .filter(|record| !self.begins_anew(segment, service, record));
         let index = match found {
             Some(record) => self.follow(segment, service, key, record, trace)?,
-            None => self.open(segment, service, key, trace)?,
+            None => self.open(segment, service, key, source, trace)?,
         };
         let Some(backend) = self.config.backend(index).cloned() else {
             return Err(no_backend(service));
@@ -63,7 +66,8 @@ impl Model {
             return Err(refuse(Reason::NoNextHop));
         };
         trace.forwarded = Some((forwarding, Direction::ToBackend));
-        let packet = self.to_backend(segment, service, &backend);
+        let snat = self.records.find(key).and_then(|record| record.snat);
+        let packet = self.to_backend(segment, service, &backend, snat);
         let family = match forwarding {
             Forwarding::Ipip | Forwarding::Gue => backend.address.ip(),
             _ => segment.destination.ip(),
@@ -126,11 +130,16 @@ impl Model {
         segment: &Segment<'_>,
         service: &Service,
         key: FlowKey,
+        source: Source<'_>,
         trace: &mut Trace,
     ) -> Way<BackendIndex> {
         let refuse = |reason| Err(Stop::refuse(service.id, reason));
         if segment.flags.syn() && segment.flags.ack() {
             return refuse(Reason::UnexpectedSynAck);
+        }
+        let full_nat = service.record.forwarding == Forwarding::FullNat;
+        if full_nat && segment.flags.rst() {
+            return refuse(Reason::NoBackend);
         }
         let listen = service.record.listen;
         let slot = self.keys.slot(listen, segment.source, service.slots.len());
@@ -142,7 +151,7 @@ impl Model {
         };
         if service.record.forwarding == Forwarding::Nat {
             for (other, record) in self.config.chain(backend.address) {
-                if record.service == service.id {
+                if record.service == service.id || record.forwarding != Forwarding::Nat {
                     continue;
                 }
                 let rival = FlowKey::new(record.service, segment.source);
@@ -156,9 +165,21 @@ impl Model {
             }
         }
         if !segment.flags.rst() {
+            let snat = match self.records.find(key) {
+                Some(record) => record.snat,
+                None if full_nat => {
+                    let chosen = self.new_source(service, key, source, trace);
+                    Some(chosen.ok_or_else(|| {
+                        let answer = service.record.no_backend.into();
+                        Stop::Refuse(Some(service.id), Reason::SnatExhausted, answer)
+                    })?)
+                }
+                None => None,
+            };
             let record = Record {
                 state: State::SynSent,
                 backend: index,
+                snat,
                 last_hop: LastHop::of(segment),
                 seen: None,
                 expires: None,
@@ -177,13 +198,15 @@ impl Model {
         segment: &Segment<'_>,
         service: &Service,
         backend: &BackendRecord,
+        snat: Option<SocketAddr>,
     ) -> Vec<u8> {
         let clamped = || Rewrite::new(segment).hop().clamp(backend.max_packet);
         match service.record.forwarding {
             Forwarding::Dsr => segment.packet.to_vec(),
-            Forwarding::Nat | Forwarding::FullNat => {
-                clamped().destination(backend.address).finish()
-            }
+            Forwarding::Nat | Forwarding::FullNat => clamped()
+                .destination(backend.address)
+                .source(snat.unwrap_or(segment.source))
+                .finish(),
             Forwarding::Ipip | Forwarding::Gue => {
                 let hash = self.keys.flow(service.id, segment.source);
                 let inner = clamped().finish();
