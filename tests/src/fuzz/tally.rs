@@ -29,6 +29,10 @@ impl Tally {
             let name = way(forwarding, direction);
             *self.forwarded.entry(name).or_default() += 1;
         }
+        if let Some((forwarding, direction)) = judgement.trace.translated {
+            let name = format!("ICMP of {}", way(forwarding, direction));
+            *self.forwarded.entry(name).or_default() += 1;
+        }
         for (_, reason) in judgement
             .refused
             .into_iter()
@@ -64,6 +68,8 @@ impl Tally {
         let ways = ways
             .map(|(forwarding, direction)| way(forwarding, direction))
             .into_iter()
+            .flat_map(|way| [format!("ICMP of {way}"), way])
+            .filter(|way| !way.starts_with("ICMP of FullNat"))
             .filter(|way| !self.forwarded.contains_key(way));
         let verdicts = ["pass", "drop", "transmit", "redirect"]
             .into_iter()
@@ -92,6 +98,7 @@ const REFUSALS: &[Reason] = &[
     Reason::TupleCollision,
     Reason::TooBig,
     Reason::Ended,
+    Reason::IcmpUnmatched,
     Reason::RstSent,
     Reason::IcmpSent,
 ];

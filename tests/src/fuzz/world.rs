@@ -16,10 +16,7 @@ use lb_userspace::{
 };
 
 use super::random::Random;
-use crate::{
-    model::features,
-    packets::{BALANCER, backend_mac},
-};
+use crate::packets::{BALANCER, backend_mac};
 
 /// Interfaces that packets come in by and leave by; the first is the loopback.
 pub(super) const INTERFACES: [u32; 3] = [1, 10, 20];
@@ -69,10 +66,8 @@ impl World {
         for (id, slots) in (1..).map(ServiceId).zip(SLOTS) {
             // Every mode is there, and NAT more than once, so that services share backends.
             let forwarding = match MODES.get(usize::from(id.0) - 1) {
-                Some(Forwarding::FullNat) if !features::FULL_NAT => Forwarding::Nat,
                 Some(forwarding) => *forwarding,
-                None if features::FULL_NAT => random.of(&MODES[..2]),
-                None => Forwarding::Nat,
+                None => random.of(&MODES[..2]),
             };
             let service = world.service(random, forwarding, slots);
             world.services.insert(id, service);
@@ -289,6 +284,13 @@ impl World {
 
     pub(super) fn services(&self) -> impl Iterator<Item = (ServiceId, &ServiceRecord)> {
         self.services.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// The service that listens here.
+    pub(super) fn listening(&self, listen: SocketAddr) -> Option<ServiceId> {
+        let mut services = self.services.iter();
+        let (id, _) = services.find(|(_, service)| service.listen == listen)?;
+        Some(*id)
     }
 
     pub(super) fn backends(&self) -> impl Iterator<Item = &BackendRecord> {

@@ -16,6 +16,8 @@ mod counters;
 mod emit;
 mod hash;
 mod header;
+mod icmp;
+mod message;
 mod mss;
 mod parse;
 mod records;
@@ -47,13 +49,9 @@ use segment::Segment;
 pub use state::State;
 
 /// What the program can do that the rules ask for; what it cannot yet is not asked of it.
-pub mod features {
-    /// Refusals are answered (§9).
-    pub const ANSWERS: bool = true;
-    /// Forwarding `full-nat` (§7).
-    pub const FULL_NAT: bool = true;
-    /// Echo and errors (§8).
-    pub const ICMP: bool = false;
+mod features {
+    /// ICMP errors about connections of `full-nat` services.
+    pub(super) const ICMP_OF_FULL_NAT: bool = false;
 }
 
 /// A frame as the program gets it.
@@ -101,6 +99,8 @@ pub struct Trace {
     pub answered: Option<(Option<ServiceId>, Reason)>,
     /// The program's choice of a source is not one of the allowed ones.
     pub illegal: Option<SocketAddr>,
+    /// It was an ICMP error, led on to a backend or a client.
+    pub translated: Option<(Forwarding, Direction)>,
     /// How it went out.
     pub forwarded: Option<(Forwarding, Direction)>,
 }
@@ -121,6 +121,10 @@ enum Stop {
 impl Stop {
     fn refuse(service: ServiceId, reason: Reason) -> Self {
         Self::Refuse(Some(service), reason, Answer::Nothing)
+    }
+
+    fn refuse_for_nobody(reason: Reason) -> Self {
+        Self::Refuse(None, reason, Answer::Nothing)
     }
 }
 
@@ -192,12 +196,12 @@ impl Model {
             return Fate::Drop;
         };
         match answer::build(&segment, answer) {
-            Some((frame, counted)) if features::ANSWERS => {
+            Some((frame, counted)) => {
                 self.counters.count(service, counted);
                 trace.answered = Some((service, counted));
                 Fate::Transmit(frame)
             }
-            _ => Fate::Drop,
+            None => Fate::Drop,
         }
     }
 
@@ -212,6 +216,7 @@ impl Model {
         match parse::frame(input) {
             Parsed::Foreign => Err(Stop::Pass),
             Parsed::Suspect(destination, reason) => Err(self.suspect(destination, reason)),
+            Parsed::Icmp(message) => self.icmp(&message, trace),
             Parsed::Tcp(segment) => self.segment(&segment, source, trace),
         }
     }
@@ -232,7 +237,7 @@ impl Model {
 
     fn suspect(&self, destination: IpAddr, reason: Reason) -> Stop {
         if self.config.listens_on(destination) {
-            Stop::Refuse(None, reason, Answer::Nothing)
+            Stop::refuse_for_nobody(reason)
         } else {
             Stop::Pass
         }

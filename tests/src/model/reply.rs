@@ -83,7 +83,7 @@ impl Model {
             .hop()
             .clamp(backend.max_packet)
             .finish();
-        let family = segment.destination.ip();
-        Ok(emit(segment, &Hop::last(&record.last_hop), family, &packet))
+        let hop = Hop::last(&record.last_hop);
+        Ok(emit(segment.ifindex, &hop, segment.ipv6, &packet))
     }
 }
