@@ -1,9 +1,8 @@
 //! The loaded program and the model side by side.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, Map, MapData};
+use anyhow::Result;
 use lb_common::reason::Reason;
 use lb_userspace::{
     config::{InterfaceSettings, WantedMode},
@@ -13,8 +12,9 @@ use lb_userspace::{
 
 use super::{
     clock::{TICKS, tick},
-    intact,
-    step::{Arrival, Hex, Step},
+    compare::{self, record_of, same, timeout},
+    last_hops::LastHops,
+    step::{Arrival, Step},
     table::Tables,
     tally::Tally,
     world::{SLOTS, sources, timeouts},
@@ -33,18 +33,37 @@ const ERRORS: u64 = 900;
 /// Ticks of 2^30 ns that a record has been expired for.
 const LONG_AGO: u32 = 1_000;
 
-/// How program and model differ.
+/// Why the run ends here.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Mismatch(Mismatch),
+    /// It could not be tried.
+    Failure(anyhow::Error),
+}
+
+/// How program and model differ, in words.
 #[derive(Debug)]
 pub(super) struct Mismatch(pub(super) String);
 
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// `Err` in the inner result: they differ. In the outer: it could not be tried.
-pub(super) type Tried = Result<Result<(), Mismatch>>;
+impl From<Mismatch> for Trouble {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(mismatch)
+    }
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failure(error)
+    }
+}
+
+pub(super) type Tried = Result<(), Trouble>;
 
 /// The loaded program, in a network namespace of this thread's own.
 pub(super) struct Rig {
@@ -135,7 +154,7 @@ impl Rig {
                 self.model.expire(*key);
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
@@ -154,32 +173,25 @@ impl Rig {
             })
         });
         if let Some(error) = failed {
-            return Err(error);
+            return Err(error.into());
         }
         self.limit(&mut judgement, &outcome, end);
         tally.count(&judgement);
-        if let Err(difference) = compare(arrival, &judgement, &outcome) {
-            return Ok(Err(difference));
-        }
+        compare::outcome(arrival, &judgement, &outcome)?;
         if let Some(source) = judgement.trace.illegal {
-            return Ok(Err(Mismatch(format!(
-                "{source} is not to be chosen as a source"
-            ))));
+            let what = format!("{source} is not to be chosen as a source");
+            return Err(Mismatch(what).into());
         }
         for key in &judgement.trace.flows {
-            if let Err(difference) = self.compare_flow(*key)? {
-                return Ok(Err(difference));
-            }
+            self.compare_flow(*key)?;
         }
         if let Some(key) = judgement.trace.renewed {
-            if let Err(difference) = self.compare_expiry(key, start, end)? {
-                return Ok(Err(difference));
-            }
+            self.compare_expiry(key, start, end)?;
         }
         if judgement.trace.made.is_some() {
             self.forget_displaced()?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     /// So many ICMP errors may be sent in a tick that the program may have dropped this one.
@@ -221,31 +233,27 @@ impl Rig {
         let found = found.and_then(|value| Some((value.state()?, value.backend())));
         let wanted = self.model.record(key);
         let wanted = wanted.map(|record| (record.state, record.backend));
-        Ok(same(
-            || format!("record of {} with service {}", key.client, key.service.0),
-            &wanted,
-            &found,
-        ))
+        same(|| record_of(key), &wanted, &found)
     }
 
     /// The record's timeout has begun anew between these two ticks.
     fn compare_expiry(&mut self, key: FlowKey, start: u32, end: u32) -> Tried {
         let (Some(value), Some(record)) = (self.tables.find(key)?, self.model.record(key)) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let timeout = timeout(record.state);
         let wanted = [start, end].map(|tick| (tick + timeout) & TICKS);
         if wanted.contains(&value.expires()) {
             self.model.written(key, value.expires());
-            return Ok(Ok(()));
+            return Ok(());
         }
-        Ok(Err(Mismatch(format!(
-            "expiry of {} with service {} in {:?}: the model says tick {wanted:?}, the program {}",
-            key.client,
-            key.service.0,
+        Err(Mismatch(format!(
+            "expiry of {} in {:?}: the model says tick {wanted:?}, the program {}",
+            record_of(key),
             record.state,
             value.expires()
-        ))))
+        ))
+        .into())
     }
 
     /// Compares every counter and every record.
@@ -260,22 +268,15 @@ impl Rig {
                 };
                 let found = found.get(reason.name()).copied().unwrap_or_default() - before;
                 let wanted = self.model.counters().reason(service, *reason);
-                if let Err(difference) = same(
-                    || format!("counter {} of {service:?}", reason.name()),
-                    &wanted,
-                    &found,
-                ) {
-                    return Ok(Err(difference));
-                }
+                let what = || format!("counter {} of {service:?}", reason.name());
+                same(what, &wanted, &found)?;
             }
         }
         let backends: Vec<BackendIndex> = self.model.config().backends().map(|(i, _)| i).collect();
         for index in backends {
             let wanted = self.model.counters().backend(index);
             let found = self.testbed.backend_counters(index);
-            if let Err(difference) = same(|| format!("counters of {index:?}"), &wanted, &found) {
-                return Ok(Err(difference));
-            }
+            same(|| format!("counters of {index:?}"), &wanted, &found)?;
         }
         self.compare_records()
     }
@@ -293,15 +294,9 @@ impl Rig {
             .map(|(key, record)| (key, (record.state, record.backend)))
             .collect();
         for key in found.keys().chain(wanted.keys()) {
-            if let Err(difference) = same(
-                || format!("record of {} with service {}", key.client, key.service.0),
-                &wanted.get(key),
-                &found.get(key),
-            ) {
-                return Ok(Err(difference));
-            }
+            same(|| record_of(*key), &wanted.get(key), &found.get(key))?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn reasons(&self, service: Option<ServiceId>) -> Result<BTreeMap<&'static str, u64>> {
@@ -310,62 +305,6 @@ impl Rig {
             .into_iter()
             .map(|count| (count.reason, count.packets))
             .collect())
-    }
-}
-
-/// Ticks of a state's timeout, rounded up.
-fn timeout(state: State) -> u32 {
-    let timeouts = timeouts();
-    let timeout = match state {
-        State::SynSent | State::SynReceived | State::Refused => timeouts.half_open,
-        State::Established => timeouts.established,
-        State::FinWaitClient | State::FinWaitBackend => timeouts.fin_wait,
-        State::Closing => timeouts.closing,
-        State::TimeWait => timeouts.time_wait,
-        State::Reset | State::Ended => timeouts.reset,
-    };
-    (timeout.as_nanos() as u64).div_ceil(1 << 30) as u32
-}
-
-fn same<T: PartialEq + fmt::Debug>(
-    what: impl FnOnce() -> String,
-    wanted: &T,
-    found: &T,
-) -> Result<(), Mismatch> {
-    if wanted == found {
-        return Ok(());
-    }
-    let what = what();
-    Err(Mismatch(format!(
-        "{what}: the model says {wanted:?}, the program {found:?}"
-    )))
-}
-
-fn compare(arrival: &Arrival, judgement: &Judgement, outcome: &Outcome) -> Result<(), Mismatch> {
-    let (verdict, frame) = match &judgement.fate {
-        Fate::Pass => (Verdict::Pass, Some(&arrival.frame)),
-        Fate::Drop => (Verdict::Drop, None),
-        Fate::Transmit(frame) => (Verdict::Transmit, Some(frame)),
-        Fate::Redirect(frame) => (Verdict::Redirect, Some(frame)),
-    };
-    let refused = judgement.refused;
-    same(
-        || format!("verdict (the model refuses: {refused:?})"),
-        &verdict,
-        &outcome.verdict,
-    )?;
-    match frame {
-        Some(frame) if *frame != outcome.frame => Err(Mismatch(format!(
-            "frame:\n  the model {}\nthe program {}",
-            Hex(frame),
-            Hex(&outcome.frame)
-        ))),
-        Some(_) if verdict == Verdict::Pass => Ok(()),
-        Some(_) if judgement.trace.answered.is_some() => {
-            intact::answer(&outcome.frame).map_err(Mismatch)
-        }
-        Some(_) => intact::compare(&arrival.frame, &outcome.frame).map_err(Mismatch),
-        None => Ok(()),
     }
 }
 
@@ -414,33 +353,4 @@ fn clearing(model: &Model) -> Vec<MapWrite> {
             .map(|(service, _)| MapWrite::ClearService { service }),
     );
     writes
-}
-
-/// Where replies go: the program learns places and never forgets one.
-struct LastHops {
-    index: HashMap<MapData, [u8; 32], u32>,
-    count: Array<MapData, u64>,
-}
-
-impl LastHops {
-    fn open(testbed: &Testbed) -> Result<Self> {
-        let open = |name: &str| -> Result<Map> {
-            let path = testbed.maps().join(name);
-            let data = MapData::from_pin(&path).with_context(|| path.display().to_string())?;
-            Ok(Map::from_map_data(data)?)
-        };
-        Ok(Self {
-            index: open("LAST_HOP_INDEX")?.try_into()?,
-            count: open("LAST_HOP_COUNT")?.try_into()?,
-        })
-    }
-
-    fn clear(&mut self) -> Result<()> {
-        let keys: Vec<_> = self.index.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            self.index.remove(&key)?;
-        }
-        self.count.set(0, 0, 0)?;
-        Ok(())
-    }
 }

@@ -184,10 +184,10 @@ impl Traffic {
 
     /// Source and destination of a segment.
     fn ends(&mut self, model: &Model) -> (SocketAddr, SocketAddr) {
-        if self.random.chance(65) {
-            if let Some((key, record)) = self.known(model) {
-                return self.ends_of(key, record);
-            }
+        if self.random.chance(65)
+            && let Some((key, record)) = self.known(model)
+        {
+            return self.ends_of(key, record);
         }
         match self.random.below(20) {
             0 => (self.client(true), self.client(true)),
