@@ -19,6 +19,7 @@ mod health;
 mod life;
 mod neighbours;
 mod one_way;
+mod path_probes;
 mod refusals;
 mod spread;
 mod topologies;
