@@ -221,12 +221,15 @@ pub struct ConnectionInfo {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackStats {
-    /// Flows that the table was made for, both address families.
+    /// Connections that there is room for: the flows that the tables were made for, of both address
+    /// families, and as large a share of the ports of every address that `full-nat` sends from.
     pub capacity: u64,
     pub used: u64,
     pub established: u64,
     pub half_open: u64,
     pub closing: u64,
+    /// Ended by the load balancer, which answers what is still sent on them with a RST.
+    pub ended: u64,
     /// New connections that found no place and were hashed, of the services that exist.
     pub untracked_total: u64,
 }
@@ -256,14 +259,37 @@ pub struct BackendStats {
     pub counters: Traffic,
 }
 
-/// Packets that were not forwarded, for one reason.
+/// Packets that were dropped, or forwarded or answered in a way worth a count, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonInfo {
     pub reason: String,
     pub description: String,
-    /// False: they were passed to the host's own stack.
+    /// False: this says what else became of them.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// Packets that were counted for one reason, and the last few of them that were dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropInfo {
+    /// `null`: aimed at no service in particular.
+    pub service: Option<Name>,
+    #[serde(flatten)]
+    pub reason: ReasonInfo,
+    /// The newest first.
+    pub samples: Vec<SampleInfo>,
+}
+
+/// A refused packet. Source and destination are an address and a port, or the address alone where
+/// the port could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    pub source: String,
+    pub destination: String,
+    /// The one it came in by.
+    pub interface: String,
+    /// Seconds since it was refused.
+    pub age_s: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

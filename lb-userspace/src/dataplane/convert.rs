@@ -181,7 +181,8 @@ fn selection_seed(listen: SocketAddr) -> u64 {
     hasher.finish()
 }
 
-fn address(ip: IpAddr) -> [u8; 16] {
+/// 4 bytes of IPv4 and 12 of zero, or 16 of IPv6.
+pub(super) fn address(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => {
             let mut bytes = [0; 16];

@@ -6,6 +6,7 @@
 mod bpffs;
 mod convert;
 pub mod decap;
+mod ender;
 mod flows;
 mod interface;
 mod kernel;
@@ -14,8 +15,11 @@ mod links;
 mod mapped;
 mod pins;
 mod plain;
+mod ports;
 mod reader;
 mod removal;
+mod samples;
+mod snat;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -28,6 +32,7 @@ use std::{
 };
 
 pub use convert::per_tick;
+pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;
@@ -214,6 +219,8 @@ pub trait Reader: Send + Sync {
     /// Living connections by state, and by backend (index `BackendIndex.0`), in one sweep.
     fn connection_totals(&self) -> ConnectionTotals;
     fn interfaces(&self) -> Vec<AttachedInterface>;
+    /// The last few refused packets of every service and reason, the newest first.
+    fn samples(&self) -> Vec<Sample>;
 }
 
 /// Sums over all CPUs.
@@ -230,9 +237,24 @@ pub struct ReasonCount {
     pub reason: &'static str,
     /// For people.
     pub description: &'static str,
-    /// False: the packet was passed to the host's stack, not dropped.
+    /// False: it says what else became of the packets.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// A refused packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// `None`: aimed at no service in particular.
+    pub service: Option<ServiceId>,
+    /// As in [`ReasonCount`].
+    pub reason: &'static str,
+    /// Address, and port where it could be read.
+    pub source: (IpAddr, Option<u16>),
+    pub destination: (IpAddr, Option<u16>),
+    /// The name of the one it came in by, or `#` and its index.
+    pub interface: String,
+    pub age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -247,12 +269,15 @@ pub struct Connection {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionTotals {
-    /// Flows that the table was made for, both address families.
+    /// Connections that there is room for: the flows that the tables were made for, of both address
+    /// families, and as large a share of the ports of every address that `full-nat` sends from.
     pub capacity: u64,
     pub used: u64,
     pub established: u64,
     pub half_open: u64,
     pub closing: u64,
+    /// Ended by the load balancer, and remembered for as long as either side may still speak.
+    pub ended: u64,
     /// Records of each backend, whatever their state.
     pub by_backend: std::collections::HashMap<BackendIndex, u64>,
     /// Those of connections on which data can flow: established, or closed by one side only.

@@ -15,7 +15,7 @@ use lb_userspace::{
     config::{Config, InterfaceSettings, WantedMode},
     dataplane::{
         AttachMode, AttachedInterface, BackendCounters, Connection, ConnectionTotals,
-        DataPlaneError, Reader, ReasonCount, ServiceCounters,
+        DataPlaneError, Reader, ReasonCount, Sample, ServiceCounters,
     },
     engine::{BackendView, Change, ChangeError, ServiceView, Snapshot},
     model::{
@@ -360,7 +360,8 @@ impl Reader for Kernel {
             used: 250,
             established: 240,
             half_open: 7,
-            closing: 3,
+            closing: 2,
+            ended: 1,
             by_backend: HashMap::new(),
             active_by_backend: HashMap::from([
                 (BackendIndex(1), 124),
@@ -380,6 +381,23 @@ impl Reader for Kernel {
         vec![
             interface("eth0", 2, AttachMode::Native, ""),
             interface("eth1", 3, AttachMode::Generic, "its driver has no XDP"),
+        ]
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let sample = |service, source: &str, port, milliseconds| Sample {
+            service,
+            reason: "ttl_expired",
+            source: (source.parse().unwrap(), port),
+            destination: ("2001:db8::10".parse().unwrap(), port.map(|_| 80)),
+            interface: "eth0".to_owned(),
+            age: Duration::from_millis(milliseconds),
+        };
+        vec![
+            // Of a reason that was not counted for it.
+            sample(None, "2001:db8::9", Some(9), 1),
+            sample(Some(ServiceId(1)), "2001:db8::7", Some(40_000), 3_210),
+            sample(Some(ServiceId(1)), "2001:db8::8", None, 125_000),
         ]
     }
 }

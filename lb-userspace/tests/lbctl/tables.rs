@@ -21,7 +21,7 @@ eth1       generic  its driver has no XDP
 
 services     2
 backends     3, 2 healthy
-connections  250 of 1.50M (0.0%): 240 established, 7 half-open, 3 closing
+connections  250 of 1.50M (0.0%): 240 established, 7 half-open, 2 closing, 1 ended
 
 warning: backend web-2 of web is down: connection refused
 warning: backend web-2 of web has no next hop: no neighbour answers for 10.0.1.12 on eth0
@@ -121,8 +121,26 @@ capacity     1500000
 used         250 (0.0%)
 established  240
 half-open    7
-closing      3
+closing      2
+ended        1
 untracked    3 since the start
+"
+    );
+}
+
+#[tokio::test]
+async fn drops_are_shown_with_the_last_packets() {
+    let daemon = Daemon::start().await;
+    assert_eq!(
+        daemon.table(&["stats", "drops"]).await,
+        "\
+SERVICE  REASON       VERDICT  PACKETS  DESCRIPTION
+web      ttl_expired  dropped       10  the packet may not be forwarded further
+-        not_ours     passed     1.23M  aimed at no service
+
+SERVICE  REASON       PACKET                                   INTERFACE        AGE
+web      ttl_expired  [2001:db8::7]:40000 → [2001:db8::10]:80  eth0        3.2s ago
+web      ttl_expired  2001:db8::8 → 2001:db8::10               eth0       2m05s ago
 "
     );
 }

@@ -8,14 +8,18 @@ mod ask;
 mod config;
 mod setup;
 
+mod answers;
 mod backends;
 mod bystanders;
 mod conntrack;
 mod decap;
 mod desired;
 mod detach;
+mod endings;
 mod flood;
+mod full_nat;
 mod health;
+mod icmp;
 mod life;
 mod modes;
 mod neighbours;

@@ -160,7 +160,8 @@ fn a_wrong_file_is_refused_at_a_reload() {
     assert_eq!(refusal.code, 4);
     let before = wrong.split("[[service.backend]]").next().unwrap();
     let file = fs::read_to_string(stage.lbd.config_path()).unwrap();
-    let line = file[..file.find(before).unwrap() + before.len()].lines().count() + 1;
+    let end = file.find(before).unwrap() + before.len();
+    let line = file[..end].lines().count() + 1;
     let place = format!("{}:{line}:1: ", stage.lbd.config_path().display());
     assert!(
         refusal.message.contains(&place),

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod changes;
+mod endings;
 mod index_reuse;
 mod plans;
 
@@ -19,7 +20,7 @@ use super::{
 use crate::{
     dataplane::{
         AttachedInterface, BackendCounters, Connection, ConnectionTotals, DataPlaneError, MapWrite,
-        Reader, ReasonCount, ServiceCounters, Writer,
+        Reader, ReasonCount, Sample, ServiceCounters, Writer,
     },
     model::{
         Admin, Backend, BackendIndex, Check, Desired, Forwarding, Health, MacAddr, Name, NextHop,
@@ -219,6 +220,10 @@ impl Reader for FakeKernel {
     }
 
     fn interfaces(&self) -> Vec<AttachedInterface> {
+        Vec::new()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
         Vec::new()
     }
 }
