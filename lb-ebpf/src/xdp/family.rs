@@ -45,6 +45,9 @@ pub(crate) trait Family: Sized {
     /// Bytes of the IP packet, header included, as the header says.
     fn length(header: &Self::Header) -> usize;
 
+    /// Whether a host can have this address. Nobody else is answered (RFC 1122 §3.2.2, RFC 4443
+    /// §2.4 (e), RFC 9293 §3.9.2.3).
+    fn is_host(address: Self::Address) -> bool;
     /// From the 16 bytes of a map record.
     fn address(record: &[u8; 16]) -> Self::Address;
     /// Into the words of `bpf_fib_lookup`'s parameters.
@@ -119,6 +122,15 @@ impl<F: Family> Segment<'_, F> {
         F::length(self.ip)
     }
 
+    /// Bytes from the IP header to the end of the frame, all buffers of it.
+    #[inline(always)]
+    pub(crate) fn room_of_all(&self, frame: &Frame<'_>) -> usize {
+        match maps::is_multi_buffer() {
+            true => frame.network_length(self.room),
+            false => self.room,
+        }
+    }
+
     /// Mends the TCP checksum after a change ([`checksum::difference`]).
     #[inline(always)]
     pub(crate) fn update_checksum(&mut self, difference: u16) {
@@ -132,9 +144,7 @@ impl<F: Family> Segment<'_, F> {
     pub(crate) fn check(&self, frame: &Frame<'_>) -> Result<(), Reason> {
         F::check(self)?;
         let length = self.length();
-        if length > self.room
-            && !(maps::is_multi_buffer() && length <= frame.network_length(self.room))
-        {
+        if length > self.room && length > self.room_of_all(frame) {
             return Err(Reason::MalformedIp);
         }
         if self.tcp.length() < size_of::<TcpHeader>()

@@ -127,6 +127,14 @@ impl Family for Ipv4 {
         u16::from_be_bytes(ip.tot_len) as usize
     }
 
+    /// Not of "this network", loopback, multicast, or reserved, with the broadcast address
+    /// (RFC 6890).
+    #[inline(always)]
+    fn is_host(address: u32) -> bool {
+        let [first, ..] = address.to_ne_bytes();
+        first != 0 && first != 127 && first < 224
+    }
+
     #[inline(always)]
     fn address(record: &[u8; 16]) -> u32 {
         u32::from_ne_bytes([record[0], record[1], record[2], record[3]])

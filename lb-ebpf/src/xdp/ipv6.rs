@@ -170,6 +170,12 @@ impl Family for Ipv6 {
         Ipv6Hdr::LEN + u16::from_be_bytes(ip.payload_len) as usize
     }
 
+    /// Not multicast, unspecified or loopback (RFC 4291 §2.4).
+    #[inline(always)]
+    fn is_host([first, second]: [u64; 2]) -> bool {
+        first.to_ne_bytes()[0] != 0xff && (first != 0 || u64::from_be(second) > 1)
+    }
+
     #[inline(always)]
     fn address(record: &[u8; 16]) -> [u64; 2] {
         words(*record)

@@ -66,7 +66,7 @@ pub(crate) fn open<F: Family>(
 
 /// The backends that share an address, from `first` on.
 #[inline(always)]
-fn chain(first: u16) -> impl Iterator<Item = (u16, &'static Backend)> {
+pub(crate) fn chain(first: u16) -> impl Iterator<Item = (u16, &'static Backend)> {
     let mut index = first;
     (0..MAX_SHARED_ENDPOINT).map_while(move |_| {
         let backend = maps::backend(index)?;

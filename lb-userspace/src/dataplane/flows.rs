@@ -1,6 +1,7 @@
 //! The connection table in the daemon's memory: listing, ageing, counting.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd as _,
@@ -8,12 +9,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
 use lb_common::{
     flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS, Tick},
+    records::MAX_SERVICES,
     tcp::State,
 };
 
@@ -22,6 +23,7 @@ use super::{
     mapped::{MappedArray, Shared},
     pins::Pins,
     ports::PortTables,
+    sys,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -40,14 +42,17 @@ pub(super) type Tables = Arc<FlowTables>;
 
 /// Both address families' connection tables.
 pub(super) struct FlowTables {
-    v4: Table<Bucket4<AtomicU64>>,
-    v6: Table<Bucket6<AtomicU64>>,
-    ports: PortTables,
+    pub(super) v4: Table<Bucket4<AtomicU64>>,
+    pub(super) v6: Table<Bucket6<AtomicU64>>,
+    pub(super) ports: PortTables,
+    /// Whose active connections are not forgotten when they expire, but ended
+    /// ([`super::Ender`]).
+    pub(super) ending: ServiceSet,
 }
 
 /// A table, and when each of its records was first seen.
 pub(super) struct Table<B> {
-    buckets: MappedArray<B>,
+    pub(super) buckets: MappedArray<B>,
     births: Births,
 }
 
@@ -62,6 +67,28 @@ impl Births {
         match self {
             Self::Pinned(births) => births.as_slice(),
             Self::Own(births) => births,
+        }
+    }
+}
+
+/// A set of services that one thread changes and others read.
+pub(super) struct ServiceSet([AtomicU64; MAX_SERVICES as usize / 64]);
+
+impl ServiceSet {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    pub(super) fn has(&self, ServiceId(id): ServiceId) -> bool {
+        let word = self.0.get(usize::from(id) / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (id % 64) & 1 == 1)
+    }
+
+    pub(super) fn set(&self, services: &BTreeSet<ServiceId>) {
+        for (n, word) in self.0.iter().enumerate() {
+            let within = services.iter().filter(|id| usize::from(id.0) / 64 == n);
+            let bits = within.fold(0, |bits, id| bits | 1 << (id.0 % 64));
+            word.store(bits, Ordering::Relaxed);
         }
     }
 }
@@ -118,16 +145,17 @@ impl FlowTables {
                 births: births(pins, "FLOW_BIRTHS6", buckets6)?,
             },
             ports,
+            ending: ServiceSet::new(),
         })
     }
 
-    /// Ends what has expired and counts the rest.
+    /// Forgets what has expired and counts the rest.
     pub(super) fn sweep(&self) -> ConnectionTotals {
         let now = now();
         let mut totals = ConnectionTotals::default();
-        self.v4.sweep(now, &mut totals);
-        self.v6.sweep(now, &mut totals);
-        let ports = self.ports.sweep(now, &mut totals);
+        self.v4.sweep(now, &self.ending, &mut totals);
+        self.v6.sweep(now, &self.ending, &mut totals);
+        let ports = self.ports.sweep(now, &self.ending, &mut totals);
         let records = self.v4.records() + self.v6.records() + ports;
         totals.capacity = (records as f64 * LOAD) as u64;
         totals
@@ -150,6 +178,12 @@ impl<B: Bucket<Word = AtomicU64> + Shared> Table<B>
 where
     B::Key: Key,
 {
+    /// A table of no map.
+    #[cfg(test)]
+    pub(super) fn in_memory(buckets: u32) -> Self {
+        Self::unpinned(MappedArray::in_memory(buckets).unwrap())
+    }
+
     /// One whose births are forgotten with the daemon: ages of connections that it finds begin with
     /// how long they have been idle.
     pub(super) fn unpinned(buckets: MappedArray<B>) -> Self {
@@ -164,7 +198,7 @@ where
         (self.buckets.as_slice().len() * RECORDS) as u64
     }
 
-    pub(super) fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) {
+    pub(super) fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         for (index, bucket) in self.buckets.as_slice().iter().enumerate() {
             for slot in 0..RECORDS {
                 let Some(word) = bucket.value(slot) else {
@@ -172,13 +206,23 @@ where
                 };
                 let value = FlowValue::from_bits(word.load(Ordering::Acquire));
                 let state = value.state();
-                if !state.is_live() || flow::expire(word, now) {
+                if !state.is_live() {
+                    continue;
+                }
+                if value.is_expired(now) && state.is_active() {
+                    let service = bucket.key(slot).map(Key::service);
+                    if service.is_some_and(|service| ending.has(service)) {
+                        continue;
+                    }
+                }
+                if flow::expire(word, now) {
                     continue;
                 }
                 self.born(index * RECORDS + slot, value, now);
                 totals.used += 1;
                 match state {
                     State::ESTABLISHED => totals.established += 1,
+                    State::ENDED => totals.ended += 1,
                     state if state.is_half_open() => totals.half_open += 1,
                     _ => totals.closing += 1,
                 }
@@ -262,14 +306,7 @@ where
 
 /// The packet path's clock: coarse, monotonic, in ticks.
 pub(super) fn now() -> Tick {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid place for the answer; this clock exists since Linux 2.6.32.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let since_boot = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    Tick::from_nanoseconds(since_boot.as_nanos() as u64)
+    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
 }
 
 pub(super) fn mapped<T: Shared>(

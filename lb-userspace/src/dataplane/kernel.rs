@@ -15,12 +15,14 @@ use tracing::{debug, info, warn};
 
 use super::{
     DataPlaneError, Detached,
+    ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
     pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     ports::PortTables,
     reader::KernelReader,
+    samples::Samples,
     tx_ports::TxPorts,
     writer::KernelWriter,
 };
@@ -59,7 +61,9 @@ pub struct DataPlane {
     pins: Pins,
     writer: Option<KernelWriter>,
     tx_ports: TxPorts,
+    samples: Arc<Samples>,
     reader: Arc<KernelReader>,
+    ender: Arc<Ender>,
     links: Links,
 }
 
@@ -140,8 +144,13 @@ impl DataPlane {
             ports.clone(),
         )?;
         let tables: Tables = Arc::new(tables);
-        let reader = Arc::new(KernelReader::new(&mut open, tables)?);
-        let writer = KernelWriter::new(&mut open, ports)?;
+        let samples = Samples::new(open("SAMPLES")?)
+            .map_err(|error| DataPlaneError::new("open the samples", error))?;
+        let samples = Arc::new(samples);
+        let reader = KernelReader::new(&mut open, tables.clone(), samples.clone())?;
+        let reader = Arc::new(reader);
+        let ender = Arc::new(Ender::new(&mut open, tables)?);
+        let writer = KernelWriter::new(&mut open, ports, samples.clone())?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
@@ -157,7 +166,9 @@ impl DataPlane {
             pins,
             writer: Some(writer),
             tx_ports,
+            samples,
             reader,
+            ender,
             links: Links::default(),
         })
     }
@@ -182,6 +193,11 @@ impl DataPlane {
         self.reader.clone()
     }
 
+    /// Ends connections.
+    pub fn ender(&self) -> Arc<Ender> {
+        self.ender.clone()
+    }
+
     /// Attaches the program to these interfaces and to no others: replaces it at once where an
     /// earlier life has attached it, so that no packet is lost.
     ///
@@ -197,6 +213,29 @@ impl DataPlane {
         self.links.attach(xdp, &self.pins, wanted)?;
         self.reader.set_interfaces(self.links.attached().to_vec());
         Ok(())
+    }
+
+    /// Keeps the last samples of refused packets at hand until the task is ended.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer cannot be read, or this is not a tokio runtime.
+    pub fn collect_samples(&self) -> Result<tokio::task::JoinHandle<()>, DataPlaneError> {
+        let failed = || "collect the samples";
+        let descriptor = self
+            .samples
+            .descriptor()
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        // SAFETY: the descriptor is owned, and is the same for as long as it is registered.
+        let ring = unsafe { tokio::io::unix::AsyncFd::register(descriptor) }
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        let samples = self.samples.clone();
+        Ok(tokio::spawn(async move {
+            while let Ok(mut ready) = ring.readable().await {
+                samples.collect();
+                ready.clear_ready();
+            }
+        }))
     }
 
     /// Forwards the program's log statements to `tracing` until the task is ended.

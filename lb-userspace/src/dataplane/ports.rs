@@ -18,7 +18,7 @@ use lb_common::{
 
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
-    flows::{Table, mapped, now},
+    flows::{ServiceSet, Table, mapped, now},
 };
 use crate::model::ServiceId;
 
@@ -68,15 +68,22 @@ impl PortTables {
     pub(super) fn is_idle(&self, index: u16) -> bool {
         let mut totals = ConnectionTotals::default();
         if let Some(table) = self.current().get(&index) {
-            table.sweep(now(), &mut totals);
+            table.sweep(now(), &ServiceSet::new(), &mut totals);
         }
         totals.used == 0
     }
 
-    /// Ends what has expired and adds the rest to `totals`; how many records there are.
-    pub(super) fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) -> u64 {
+    /// Forgets what has expired and adds the rest to `totals`; how many records there are.
+    pub(super) fn sweep(
+        &self,
+        now: Tick,
+        ending: &ServiceSet,
+        totals: &mut ConnectionTotals,
+    ) -> u64 {
         let tables = self.current();
-        tables.values().for_each(|table| table.sweep(now, totals));
+        tables
+            .values()
+            .for_each(|table| table.sweep(now, ending, totals));
         tables.values().map(|table| table.records()).sum()
     }
 
@@ -103,10 +110,10 @@ impl PortTables {
 }
 
 impl PortTable {
-    fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) {
+    fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         match self {
-            Self::V4(table) => table.sweep(now, totals),
-            Self::V6(table) => table.sweep(now, totals),
+            Self::V4(table) => table.sweep(now, ending, totals),
+            Self::V6(table) => table.sweep(now, ending, totals),
         }
     }
 

@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeSet, HashMap as Index},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::maps::{
@@ -25,6 +28,7 @@ use super::{
     mapped::MappedArray,
     plain::{Plain, words},
     ports::PortTables,
+    samples::Samples,
     snat::SnatWriter,
     sys,
     tx_ports::TxPorts,
@@ -54,6 +58,7 @@ pub struct KernelWriter {
     endpoints: EndpointMaps,
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
+    samples: Arc<Samples>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
     snat: SnatWriter,
@@ -76,6 +81,7 @@ impl KernelWriter {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
         ports: PortTables,
+        samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
@@ -114,6 +120,7 @@ impl KernelWriter {
             reason_counters: open("REASON_COUNTERS")?
                 .try_into()
                 .map_err(opened("REASON_COUNTERS"))?,
+            samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
             snat: SnatWriter::new(open, ports)?,
@@ -198,6 +205,7 @@ impl KernelWriter {
             self.reason_counters
                 .set(index, PerCpuValues::try_from(vec![0; self.cpus])?, 0)?;
         }
+        self.samples.forget(service);
         Ok(())
     }
 

@@ -10,9 +10,11 @@ use super::{
     state::Retired,
 };
 use crate::{
-    dataplane::BackendCounters,
+    dataplane::{BackendCounters, Endings},
     health,
-    model::{Admin, Backend, BackendIndex, Health, Name, Service, ServiceId},
+    model::{
+        Admin, Backend, BackendIndex, Health, Name, OnBackendDown, OnExpiry, Service, ServiceId,
+    },
 };
 
 /// The state as it is wanted and observed.
@@ -153,6 +155,10 @@ pub fn targets(snapshot: &Snapshot) -> Vec<health::Target> {
                 backend: view.backend.name.clone(),
                 address: view.backend.address,
                 check: service.check.clone(),
+                path: health::Way::of(service).map(|way| health::Path {
+                    way,
+                    next_hop: view.next_hop.clone(),
+                }),
                 initial: view.health,
             })
             .collect()
@@ -169,4 +175,18 @@ pub fn wanted_addresses(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
         .chain(lingering)
         .map(|address| address.ip())
         .collect()
+}
+
+/// Which connections are to be ended: of services and backends that are still wanted.
+pub fn endings(snapshot: &Snapshot) -> Endings {
+    let services = || snapshot.services.iter();
+    let expiring = services().filter(|view| view.service.on_expiry == OnExpiry::Reset);
+    let down = services()
+        .filter(|view| view.service.on_backend_down == OnBackendDown::Reset)
+        .flat_map(|view| &view.backends)
+        .filter(|view| view.health == Health::Down);
+    Endings {
+        expiring: expiring.map(|view| view.id).collect(),
+        backends: down.map(|view| view.index).collect(),
+    }
 }
