@@ -13,6 +13,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::SharedWord,
+    sum,
     tcp::TcpHeader,
 };
 
@@ -34,6 +35,7 @@ impl Family for Ipv4 {
     type Key = FlowKey4;
 
     const OPEN: Program = Program::Open4;
+    const FULL_NAT: Program = Program::FullNat4;
     const AF: u8 = 2;
     const TCP_AND_IP: u16 = 40;
 
@@ -139,6 +141,11 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
+    fn sum(address: u32) -> u32 {
+        sum::word32(address)
+    }
+
+    #[inline(always)]
     fn fib_words(address: u32) -> [u32; 4] {
         [address, 0, 0, 0]
     }
@@ -165,6 +172,11 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
+    fn client(key: FlowKey4) -> (u32, [u8; 2], u16) {
+        (u32::from_ne_bytes(key.client()), key.port(), key.service())
+    }
+
+    #[inline(always)]
     fn hash(key: FlowKey4) -> u64 {
         key.hash(maps::flow_key())
     }
@@ -182,6 +194,16 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn bucket(index: u32) -> Option<&'static Bucket4<SharedWord>> {
         maps::FLOWS4.get(index)
+    }
+
+    #[inline(always)]
+    fn snat_map() -> &'static HashMap<u32, u32> {
+        &maps::SNAT_BY_ADDRESS4
+    }
+
+    #[inline(always)]
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Bucket4<SharedWord>> {
+        maps::SNAT_PORTS4.get_value(u32::from(address), &bucket)
     }
 }
 

@@ -12,6 +12,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::{SharedWord, forget},
+    sum,
     tcp::TcpHeader,
 };
 
@@ -55,6 +56,7 @@ impl Family for Ipv6 {
     type Key = FlowKey6;
 
     const OPEN: Program = Program::Open6;
+    const FULL_NAT: Program = Program::FullNat6;
     const AF: u8 = 10;
     const TCP_AND_IP: u16 = 60;
 
@@ -180,6 +182,11 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
+    fn sum(address: [u64; 2]) -> u32 {
+        sum::address6(address)
+    }
+
+    #[inline(always)]
     fn fib_words([first, second]: [u64; 2]) -> [u32; 4] {
         [
             first as u32,
@@ -211,6 +218,11 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
+    fn client(key: FlowKey6) -> ([u64; 2], [u8; 2], u16) {
+        (words(key.client()), key.port(), key.service())
+    }
+
+    #[inline(always)]
     fn hash(key: FlowKey6) -> u64 {
         key.hash(maps::flow_key())
     }
@@ -228,6 +240,16 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
         maps::FLOWS6.get(index)
+    }
+
+    #[inline(always)]
+    fn snat_map() -> &'static HashMap<[u64; 2], u32> {
+        &maps::SNAT_BY_ADDRESS6
+    }
+
+    #[inline(always)]
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Bucket6<SharedWord>> {
+        maps::SNAT_PORTS6.get_value(u32::from(address), &bucket)
     }
 }
 

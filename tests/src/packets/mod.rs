@@ -17,6 +17,7 @@ mod answer;
 mod checksum;
 mod decap_bed;
 mod dissect;
+mod full_nat;
 mod icmp;
 mod ip;
 mod namespace;
@@ -24,11 +25,13 @@ mod outer;
 mod packet;
 mod scene;
 mod testbed;
+mod tick;
 mod tunnelled;
 
 pub use answer::{Answer, IcmpError};
 pub use decap_bed::{DecapBed, Expected};
 pub use dissect::Dissection;
+pub use full_nat::{SNAT, SNAT6};
 pub use icmp::{Body, Icmp};
 pub use ip::{Extension, Ipv4, Ipv6, Network};
 pub use namespace::{in_new_namespace, ip, sysctl};
@@ -39,4 +42,5 @@ pub use scene::{
     backend_mac, client, client6, next_hop, timeouts,
 };
 pub use testbed::{Expect, Outcome, Reasons, Testbed, Verdict};
+pub use tick::{tick, within_a_tick};
 pub use tunnelled::{Gue, Tunnelled};
