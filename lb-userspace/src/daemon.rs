@@ -18,7 +18,8 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Ended, Socket},
     config::{Config, Echo},
-    dataplane::{self, DataPlane, DataPlaneError, KernelReader},
+    dataplane::{self, DataPlane, DataPlaneError, Ender, Endings, KernelReader},
+    endings,
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
     health::{self, Checker},
     netlink,
@@ -83,6 +84,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     } = begun;
     observe_next_hops(&engine)?;
     observe_health(&engine);
+    end_connections(&engine, data_plane.ender())?;
 
     let data_plane = Mutex::new(Some(data_plane));
     let detach = move || match data_plane
@@ -214,6 +216,22 @@ fn observe_health(engine: &Handle) {
     follow(engine, move |snapshot| {
         checker.update(engine::targets(snapshot));
     });
+}
+
+/// Has the connections ended that are to be, as settings and health have it.
+fn end_connections(engine: &Handle, ender: Arc<Ender>) -> anyhow::Result<()> {
+    let orders = endings::spawn(ender).context("cannot start the thread that ends connections")?;
+    let mut last = Endings::default();
+    follow(engine, move |snapshot| {
+        let endings = engine::endings(snapshot);
+        if endings != last {
+            last = endings.clone();
+            if orders.send(endings).is_err() {
+                warn!("the thread that ends connections has ended itself");
+            }
+        }
+    });
+    Ok(())
 }
 
 /// Calls `update` with the current snapshot and with every later one.

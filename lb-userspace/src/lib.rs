@@ -7,13 +7,14 @@
 //! ```
 //!
 //! Dependencies point one way: `cli → api types → model ← config`, `engine → model, table`,
-//! `dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
+//! `endings → dataplane → lb-common`, nothing → `cli`. `model` and `table` do no I/O and know no tokio.
 
 pub mod api;
 pub mod cli;
 pub mod config;
 pub mod daemon;
 pub mod dataplane;
+pub mod endings;
 pub mod engine;
 pub mod health;
 pub mod model;

@@ -138,3 +138,68 @@ fn loom_a_record_that_becomes_established_is_not_displaced() {
         assert_eq!(bucket.find(key).is_some(), established);
     });
 }
+
+/// S-CT-6: whom the daemon ends while the record changes hands is whom it has judged, or nobody.
+#[test]
+fn loom_ending_never_ends_a_foreign_record() {
+    explore(|| {
+        let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
+        let (key_a, value_a) = flow(1);
+        let (key_b, value_b) = flow(2);
+        // Expired, so that another flow may take its place.
+        let value_a = value_a.renewed(State::ESTABLISHED, Tick::new(5));
+        let value_b = value_b.renewed(State::ESTABLISHED, Tick::new(99));
+        assert!(insert(&*bucket, &*bucket, key_a, value_a, NOW));
+        let successor = {
+            let bucket = bucket.clone();
+            thread::spawn(move || {
+                let word = bucket.value(0).unwrap();
+                let old = FlowValue::from_bits(Word::load(word));
+                old.state() == State::ESTABLISHED && bucket.take(0, old, key_b, value_b)
+            })
+        };
+        let word = bucket.value(0).unwrap();
+        let seen = FlowValue::from_bits(Word::load(word));
+        // The daemon is after the first flow only.
+        let ended = bucket.key_is(0, key_a) && end(word, seen, Tick::new(20));
+        let succeeded = successor.join().unwrap();
+        assert!(ended != succeeded);
+        let state = |key| bucket.find(key).map(|found| found.value.state());
+        let (a, b) = if ended {
+            (Some(State::ENDED), None)
+        } else {
+            (None, Some(State::ESTABLISHED))
+        };
+        assert_eq!((state(key_a), state(key_b)), (a, b));
+    });
+}
+
+#[test]
+fn loom_a_record_that_a_packet_refreshes_is_not_ended() {
+    explore(|| {
+        let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
+        let (key, value) = flow(1);
+        let value = value.renewed(State::ESTABLISHED, Tick::new(5));
+        assert!(insert(&*bucket, &*bucket, key, value, NOW));
+        let packet = {
+            let bucket = bucket.clone();
+            thread::spawn(move || {
+                let Some(found) = bucket.find(key) else {
+                    return false;
+                };
+                let word = bucket.value(found.slot).unwrap();
+                let renewed = found.value.renewed(State::ESTABLISHED, Tick::new(99));
+                found.value.state() == State::ESTABLISHED
+                    && word.replace(found.value.bits(), renewed.bits())
+            })
+        };
+        let word = bucket.value(0).unwrap();
+        let seen = FlowValue::from_bits(Word::load(word));
+        // As the daemon judges an expiry.
+        let ended = seen.is_expired(NOW) && end(word, seen, Tick::new(20));
+        let refreshed = packet.join().unwrap();
+        assert!(ended != refreshed);
+        let state = bucket.find(key).unwrap().value.state();
+        assert_eq!(state == State::ENDED, ended);
+    });
+}

@@ -89,6 +89,20 @@ pub fn expire<W: Word>(value: &W, now: Tick) -> bool {
         && value.replace(seen.bits(), seen.with_state(State::FREE).bits())
 }
 
+/// Marks a record as ended by the load balancer until `expires`; whether it did. For the daemon:
+/// from here on either side is answered with a RST (S-CT-6).
+///
+/// `seen` is the value that the caller has judged the record by, with its key: a packet that
+/// changes the record at the same moment wins, and so does a flow that takes its place. Half-open
+/// records are not ended, they give way by themselves.
+pub fn end<W: Word>(value: &W, seen: FlowValue, expires: Tick) -> bool {
+    let state = seen.state();
+    state.is_live()
+        && !state.is_half_open()
+        && state.bits() < State::ENDED.bits()
+        && value.replace(seen.bits(), seen.renewed(State::ENDED, expires).bits())
+}
+
 #[cfg(test)]
 mod tests;
 

@@ -1,6 +1,6 @@
 #![cfg(not(loom))]
 
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use proptest::prelude::*;
 
@@ -172,6 +172,26 @@ fn ipv6_keys_differ_in_every_part() {
     }
     assert_eq!(bucket.find(FlowKey6::new([7; 16], [1, 3], 5)), None);
     assert_eq!(bucket.find(FlowKey6::new([7; 16], [1, 2], 6)), None);
+}
+
+/// S-CT-6: what is established, closing or reset can be ended, once; the rest has no end to tell of.
+#[test]
+fn ending_keeps_everything_but_state_and_expiry() {
+    for bits in 0..16 {
+        let state = State::from_bits(bits);
+        let seen = FlowValue::new(3, 7, state, Tick::new(5));
+        let word = AtomicU64::new(seen.bits());
+        let endable = State::ESTABLISHED.bits()..=State::RESET.bits();
+        let ended = end(&word, seen, Tick::new(20));
+        assert_eq!(ended, endable.contains(&bits), "{state:?}");
+        let after = FlowValue::from_bits(word.load(Ordering::Relaxed));
+        if ended {
+            assert_eq!(after, seen.renewed(State::ENDED, Tick::new(20)));
+            assert!(!end(&word, after, Tick::new(30)));
+        } else {
+            assert_eq!(after, seen);
+        }
+    }
 }
 
 proptest! {

@@ -196,6 +196,8 @@ pub struct ConntrackStats {
     pub established: u64,
     pub half_open: u64,
     pub closing: u64,
+    /// Ended by the load balancer, which answers what is still sent on them with a RST.
+    pub ended: u64,
     /// New connections that found no place and were hashed, of the services that exist.
     pub untracked_total: u64,
 }

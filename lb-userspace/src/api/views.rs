@@ -150,6 +150,7 @@ fn conntrack(
         established: totals.established,
         half_open: totals.half_open,
         closing: totals.closing,
+        ended: totals.ended,
         untracked_total,
     })
 }

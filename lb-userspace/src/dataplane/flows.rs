@@ -1,6 +1,7 @@
 //! The connection table in the daemon's memory: listing, ageing, counting.
 
 use std::{
+    collections::BTreeSet,
     fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd as _,
@@ -14,6 +15,7 @@ use std::{
 use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
 use lb_common::{
     flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS, Tick},
+    records::MAX_SERVICES,
     tcp::State,
 };
 
@@ -37,18 +39,43 @@ pub(super) type Tables = Arc<FlowTables>;
 
 /// Both address families' connection tables.
 pub(super) struct FlowTables {
-    v4: Table<Bucket4<AtomicU64>>,
-    v6: Table<Bucket6<AtomicU64>>,
+    pub(super) v4: Table<Bucket4<AtomicU64>>,
+    pub(super) v6: Table<Bucket6<AtomicU64>>,
+    /// Whose active connections are not forgotten when they expire, but ended
+    /// ([`super::Ender`]).
+    pub(super) ending: ServiceSet,
 }
 
 /// One family's table, and when each of its records was first seen.
-struct Table<B> {
-    buckets: MappedArray<B>,
+pub(super) struct Table<B> {
+    pub(super) buckets: MappedArray<B>,
     births: MappedArray<AtomicU64>,
 }
 
+/// A set of services that one thread changes and others read.
+pub(super) struct ServiceSet([AtomicU64; MAX_SERVICES as usize / 64]);
+
+impl ServiceSet {
+    pub(super) fn new() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+
+    pub(super) fn has(&self, ServiceId(id): ServiceId) -> bool {
+        let word = self.0.get(usize::from(id) / 64);
+        word.is_some_and(|word| word.load(Ordering::Relaxed) >> (id % 64) & 1 == 1)
+    }
+
+    pub(super) fn set(&self, services: &BTreeSet<ServiceId>) {
+        for (n, word) in self.0.iter().enumerate() {
+            let within = services.iter().filter(|id| usize::from(id.0) / 64 == n);
+            let bits = within.fold(0, |bits, id| bits | 1 << (id.0 % 64));
+            word.store(bits, Ordering::Relaxed);
+        }
+    }
+}
+
 /// A key as the daemon shows it.
-trait Key: Copy {
+pub(super) trait Key: Copy {
     fn client(self) -> SocketAddr;
     fn service(self) -> ServiceId;
 }
@@ -79,7 +106,7 @@ impl Key for FlowKey6 {
 }
 
 /// A bucket that can be read as a whole.
-trait Readable: Bucket<Word = AtomicU64> {
+pub(super) trait Readable: Bucket<Word = AtomicU64> {
     fn key_of(&self, slot: usize) -> Option<Self::Key>;
 }
 
@@ -113,18 +140,19 @@ impl FlowTables {
                 buckets: mapped(v6, buckets6)?,
                 births: births(pins, "FLOW_BIRTHS6", buckets6)?,
             },
+            ending: ServiceSet::new(),
         })
     }
 
-    /// Ends what has expired and counts the rest.
+    /// Forgets what has expired and counts the rest.
     pub(super) fn sweep(&self) -> ConnectionTotals {
         let now = now();
         let mut totals = ConnectionTotals {
             capacity: ((self.v4.records() + self.v6.records()) as f64 * LOAD) as u64,
             ..ConnectionTotals::default()
         };
-        self.v4.sweep(now, &mut totals);
-        self.v6.sweep(now, &mut totals);
+        self.v4.sweep(now, &self.ending, &mut totals);
+        self.v6.sweep(now, &self.ending, &mut totals);
         totals
     }
 
@@ -145,11 +173,20 @@ impl<B: Readable + super::mapped::Shared> Table<B>
 where
     B::Key: Key,
 {
+    /// A table of no map.
+    #[cfg(test)]
+    pub(super) fn in_memory(buckets: u32) -> Self {
+        Self {
+            buckets: MappedArray::in_memory(buckets).unwrap(),
+            births: MappedArray::in_memory(buckets * (RECORDS as u32 / 2)).unwrap(),
+        }
+    }
+
     fn records(&self) -> u64 {
         (self.buckets.as_slice().len() * RECORDS) as u64
     }
 
-    fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) {
+    pub(super) fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         for (index, bucket) in self.buckets.as_slice().iter().enumerate() {
             for slot in 0..RECORDS {
                 let Some(word) = bucket.value(slot) else {
@@ -157,13 +194,23 @@ where
                 };
                 let value = FlowValue::from_bits(word.load(Ordering::Acquire));
                 let state = value.state();
-                if !state.is_live() || flow::expire(word, now) {
+                if !state.is_live() {
+                    continue;
+                }
+                if value.is_expired(now) && state.is_active() {
+                    let service = bucket.key_of(slot).map(Key::service);
+                    if service.is_some_and(|service| ending.has(service)) {
+                        continue;
+                    }
+                }
+                if flow::expire(word, now) {
                     continue;
                 }
                 self.born(index * RECORDS + slot, value, now);
                 totals.used += 1;
                 match state {
                     State::ESTABLISHED => totals.established += 1,
+                    State::ENDED => totals.ended += 1,
                     state if state.is_half_open() => totals.half_open += 1,
                     _ => totals.closing += 1,
                 }

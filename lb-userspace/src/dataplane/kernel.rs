@@ -15,6 +15,7 @@ use tracing::{debug, info, warn};
 
 use super::{
     DataPlaneError, Detached,
+    ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
     pins::{self, FLOWS4, FLOWS6, Pins},
@@ -59,6 +60,7 @@ pub struct DataPlane {
     writer: Option<KernelWriter>,
     tx_ports: TxPorts,
     reader: Arc<KernelReader>,
+    ender: Arc<Ender>,
     links: Links,
 }
 
@@ -137,7 +139,8 @@ impl DataPlane {
             &pins,
         )?;
         let tables: Tables = Arc::new(tables);
-        let reader = Arc::new(KernelReader::new(&mut open, tables)?);
+        let reader = Arc::new(KernelReader::new(&mut open, tables.clone())?);
+        let ender = Arc::new(Ender::new(&mut open, tables)?);
         let writer = KernelWriter::new(&mut open)?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
@@ -155,6 +158,7 @@ impl DataPlane {
             writer: Some(writer),
             tx_ports,
             reader,
+            ender,
             links: Links::default(),
         })
     }
@@ -177,6 +181,11 @@ impl DataPlane {
 
     pub fn reader(&self) -> Arc<KernelReader> {
         self.reader.clone()
+    }
+
+    /// Ends connections.
+    pub fn ender(&self) -> Arc<Ender> {
+        self.ender.clone()
     }
 
     /// Attaches the program to these interfaces and to no others: replaces it at once where an

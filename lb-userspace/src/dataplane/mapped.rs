@@ -65,6 +65,15 @@ impl<T: Shared> MappedArray<T> {
         Ok(Self { start, entries })
     }
 
+    /// An array of no map, all zero.
+    #[cfg(test)]
+    pub(super) fn in_memory(entries: u32) -> io::Result<Self> {
+        use std::os::fd::AsFd as _;
+        let file = tempfile::tempfile()?;
+        file.set_len(Self::bytes(entries as usize) as u64)?;
+        Self::new(file.as_fd(), entries)
+    }
+
     pub(super) fn as_slice(&self) -> &[T] {
         // SAFETY: mapped for as long as `self` lives, page-aligned, `entries` long, and `T` is
         // made of atomics that others may write.

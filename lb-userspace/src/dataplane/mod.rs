@@ -6,6 +6,7 @@
 mod bpffs;
 mod convert;
 pub mod decap;
+mod ender;
 mod flows;
 mod interface;
 mod kernel;
@@ -28,6 +29,7 @@ use std::{
 };
 
 pub use convert::per_tick;
+pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
 pub use kernel::{DataPlane, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;
@@ -239,6 +241,8 @@ pub struct ConnectionTotals {
     pub established: u64,
     pub half_open: u64,
     pub closing: u64,
+    /// Ended by the load balancer, and remembered for as long as either side may still speak.
+    pub ended: u64,
     /// Records of each backend, whatever their state.
     pub by_backend: std::collections::HashMap<BackendIndex, u64>,
     /// Those of connections on which data can flow: established, or closed by one side only.

@@ -40,6 +40,8 @@ pub use self::{
     ids::{Allocation, AllocationError},
     maps::{Maps, Table},
     plan::{Step, adopt, plan, summary},
-    snapshot::{BackendView, LingeringBackend, ServiceView, Snapshot, targets, wanted_addresses},
+    snapshot::{
+        BackendView, LingeringBackend, ServiceView, Snapshot, endings, targets, wanted_addresses,
+    },
     state::{Retired, State, StateError},
 };

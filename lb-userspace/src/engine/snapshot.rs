@@ -10,9 +10,11 @@ use super::{
     state::Retired,
 };
 use crate::{
-    dataplane::BackendCounters,
+    dataplane::{BackendCounters, Endings},
     health,
-    model::{Admin, Backend, BackendIndex, Health, Name, Service, ServiceId},
+    model::{
+        Admin, Backend, BackendIndex, Health, Name, OnBackendDown, OnExpiry, Service, ServiceId,
+    },
 };
 
 /// The state as it is wanted and observed.
@@ -173,4 +175,18 @@ pub fn wanted_addresses(snapshot: &Snapshot) -> BTreeSet<IpAddr> {
         .chain(lingering)
         .map(|address| address.ip())
         .collect()
+}
+
+/// Which connections are to be ended: of services and backends that are still wanted.
+pub fn endings(snapshot: &Snapshot) -> Endings {
+    let services = || snapshot.services.iter();
+    let expiring = services().filter(|view| view.service.on_expiry == OnExpiry::Reset);
+    let down = services()
+        .filter(|view| view.service.on_backend_down == OnBackendDown::Reset)
+        .flat_map(|view| &view.backends)
+        .filter(|view| view.health == Health::Down);
+    Endings {
+        expiring: expiring.map(|view| view.id).collect(),
+        backends: down.map(|view| view.index).collect(),
+    }
 }

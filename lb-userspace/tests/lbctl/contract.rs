@@ -152,7 +152,7 @@ async fn json_of_connections_keeps_the_contract() {
         stats,
         json!({
             "capacity": 1_500_000, "used": 250, "established": 240, "half_open": 7,
-            "closing": 3, "untracked_total": 3
+            "closing": 2, "ended": 1, "untracked_total": 3
         })
     );
 }

@@ -353,7 +353,8 @@ impl Reader for Kernel {
             used: 250,
             established: 240,
             half_open: 7,
-            closing: 3,
+            closing: 2,
+            ended: 1,
             by_backend: HashMap::new(),
             active_by_backend: HashMap::from([
                 (BackendIndex(1), 124),

@@ -21,7 +21,7 @@ eth1       generic  its driver has no XDP
 
 services     2
 backends     3, 2 healthy
-connections  250 of 1.50M (0.0%): 240 established, 7 half-open, 3 closing
+connections  250 of 1.50M (0.0%): 240 established, 7 half-open, 2 closing, 1 ended
 
 warning: backend web-2 of web is down: connection refused
 warning: backend web-2 of web has no next hop: no neighbour answers for 10.0.1.12 on eth0
@@ -111,7 +111,8 @@ capacity     1500000
 used         250 (0.0%)
 established  240
 half-open    7
-closing      3
+closing      2
+ended        1
 untracked    3 since the start
 "
     );

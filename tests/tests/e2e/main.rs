@@ -14,6 +14,7 @@ mod conntrack;
 mod decap;
 mod desired;
 mod detach;
+mod endings;
 mod flood;
 mod health;
 mod life;

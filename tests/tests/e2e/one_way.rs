@@ -1,11 +1,15 @@
 //! `dsr`, `ipip` and `gue` with backends that are set up as an operator would: they answer the
 //! client past the balancer.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    io::{ErrorKind, Read as _},
+    net::{IpAddr, SocketAddr, TcpStream},
+};
 
 use lb_tests::lab::{Arms, Decap, Host, Lab, Topology, VIP4, VIP6};
 
 use super::{
+    PATIENCE,
     ask::Ask,
     config::{Backend, Config, Service},
     setup::{Stage, finish, hear},
@@ -151,6 +155,32 @@ fn dsr_answers_straight() {
     });
     assert_balances_one_way(&stage, "dsr");
     assert_eq!(stage.lbd.drops(), Default::default());
+}
+
+/// S-CT-6: the client of an expired connection is told, though the balancer sees its direction only.
+#[test]
+fn dsr_clients_of_expired_connections_are_told() {
+    let stage = Stage::with("dsr-expiry", &topology(), |lab| {
+        lab.backends().iter().for_each(own_the_vips);
+        lab.backends().iter().for_each(answer_straight);
+        hear_straight(lab.client());
+        let mut config = config(lab, "dsr", same);
+        for service in &mut config.services {
+            service.settings += "\non_expiry = \"reset\"";
+            service.timeouts = "established = \"2s\"".to_owned();
+        }
+        config
+    });
+    let client = stage.lab.client().netns();
+    for vip in vips() {
+        let mut stream = client.run(|| TcpStream::connect(vip)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The greeting, and then nothing.
+        let read = stream.read_to_end(&mut Vec::new());
+        assert_eq!(read.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    }
+    let open: u64 = stage.servers.iter().map(|server| server.open()).sum();
+    assert_eq!(open, 2, "the backends are not told");
 }
 
 /// A 100 MB transfer arrives intact though the path has no room for outer headers, which the client

@@ -41,6 +41,7 @@ pub(in crate::cli) fn conntrack_stats(stats: &ConntrackStats) -> String {
          established  {}\n\
          half-open    {}\n\
          closing      {}\n\
+         ended        {}\n\
          untracked    {} since the start\n",
         stats.capacity,
         stats.used,
@@ -48,14 +49,19 @@ pub(in crate::cli) fn conntrack_stats(stats: &ConntrackStats) -> String {
         stats.established,
         stats.half_open,
         stats.closing,
+        stats.ended,
         stats.untracked_total
     )
 }
 
 /// How full the connection table is, on one line.
 pub(super) fn table_use(stats: &ConntrackStats) -> String {
+    let ended = match stats.ended {
+        0 => String::new(),
+        ended => format!(", {} ended", count(ended)),
+    };
     format!(
-        "{} of {} ({}): {} established, {} half-open, {} closing",
+        "{} of {} ({}): {} established, {} half-open, {} closing{ended}",
         count(stats.used),
         count(stats.capacity),
         percent(stats.used, stats.capacity),

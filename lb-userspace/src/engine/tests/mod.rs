@@ -2,6 +2,7 @@
 
 mod adoption;
 mod changes;
+mod endings;
 mod index_reuse;
 mod plans;
 

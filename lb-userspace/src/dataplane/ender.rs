@@ -1,0 +1,518 @@
+//! Ends connections in the connection table (S-CT-6).
+//!
+//! A record that is marked as ended has whatever is sent on its connection answered with a RST. An
+//! idle connection sends nothing, so its ends are prodded ([`crate::endings`]); the records say
+//! whom, and which way.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use aya::maps::{Array, Map, MapData, MapError};
+use lb_common::{
+    flow::{self, FlowValue, RECORDS, Tick},
+    records::{Backend, Hop, Service, forwarding},
+    tcp::{State, TimeoutClass},
+};
+
+use super::{
+    DataPlaneError,
+    flows::{self, Key, Readable, Table, Tables},
+    mapped::Shared,
+    plain::Plain,
+};
+use crate::model::{BackendIndex, ServiceId};
+
+/// Which connections are to be ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Endings {
+    /// Services whose established connections are reset when they expire.
+    pub expiring: BTreeSet<ServiceId>,
+    /// Backends all of whose connections are to be reset, but for half-open ones: a retransmitted
+    /// SYN leaves such a backend by itself.
+    pub backends: BTreeSet<BackendIndex>,
+}
+
+impl Endings {
+    pub fn is_empty(&self) -> bool {
+        self.expiring.is_empty() && self.backends.is_empty()
+    }
+}
+
+/// How many connections a sweep has ended, and why.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct EndedCounts {
+    pub expired: u64,
+    pub of_backends: u64,
+}
+
+/// A connection that was ended, for as long as its record is in that state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    family: Family,
+    /// Number of the record in its table.
+    record: u32,
+    value: FlowValue,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    V4,
+    V6,
+}
+
+/// What makes one end of a connection speak: a segment from the other end, or from whom it takes
+/// for that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Prod {
+    pub hop: Hop,
+    pub from: SocketAddr,
+    pub to: SocketAddr,
+}
+
+/// The aya side of [`crate::endings`].
+pub struct Ender {
+    services: Array<MapData, Plain<Service>>,
+    backends: Array<MapData, Plain<Backend>>,
+    last_hops: Array<MapData, Plain<Hop>>,
+    tables: Tables,
+}
+
+impl Ender {
+    pub(super) fn new(
+        open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
+        tables: Tables,
+    ) -> Result<Self, DataPlaneError> {
+        let failed = |error: MapError| DataPlaneError::new("open the maps of the way back", error);
+        Ok(Self {
+            services: open("SERVICES")?.try_into().map_err(failed)?,
+            backends: open("BACKENDS")?.try_into().map_err(failed)?,
+            last_hops: open("LAST_HOPS")?.try_into().map_err(failed)?,
+            tables,
+        })
+    }
+
+    /// The packet path's time.
+    pub fn now(&self) -> Tick {
+        flows::now()
+    }
+
+    /// From now on expired connections of these services are left for [`Ender::end`].
+    pub fn keep_expired(&self, services: &BTreeSet<ServiceId>) {
+        self.tables.ending.set(services);
+    }
+
+    /// Marks what is to be ended, and says how much it was. After `room` records it leaves the
+    /// rest for the next time. Shows to `ended` what is worth a prod: where both sides have sent a
+    /// FIN, nobody waits for anything.
+    ///
+    /// The record of the `n`th is kept for its service's reset timeout and `patience(n)` ticks.
+    pub fn end(
+        &self,
+        endings: &Endings,
+        room: usize,
+        patience: &dyn Fn(u64) -> u32,
+        ended: &mut dyn FnMut(Ended),
+    ) -> EndedCounts {
+        let mut known = HashMap::new();
+        let mut reset_timeout = |service: ServiceId| {
+            *known.entry(service).or_insert_with(|| {
+                let record = self.services.get(&u32::from(service.0), 0);
+                record.map_or(0, |Plain(record)| {
+                    record.timeouts[TimeoutClass::Reset as usize]
+                })
+            })
+        };
+        let now = flows::now();
+        let mut sweep = Sweep {
+            now,
+            endings,
+            room: room as u64,
+            expires: &mut |service, count| now.after(reset_timeout(service) + patience(count)),
+            counts: EndedCounts::default(),
+        };
+        sweep.table(&self.tables.v4, &mut |record, value| {
+            ended(Ended::new(Family::V4, record, value));
+        });
+        sweep.table(&self.tables.v6, &mut |record, value| {
+            ended(Ended::new(Family::V6, record, value));
+        });
+        sweep.counts
+    }
+
+    /// What is marked: an earlier life may not have come to prod it.
+    pub fn ended(&self, each: &mut dyn FnMut(Ended)) {
+        let now = flows::now();
+        marked(&self.tables.v4, now, &mut |record, value| {
+            each(Ended::new(Family::V4, record, value));
+        });
+        marked(&self.tables.v6, now, &mut |record, value| {
+            each(Ended::new(Family::V6, record, value));
+        });
+    }
+
+    /// How to make the client and, where it answers through the load balancer, the backend speak.
+    /// Nothing where the record is another's by now, and nothing towards whom no way is known.
+    pub fn prods(&self, ended: Ended) -> [Option<Prod>; 2] {
+        let key = match ended.family {
+            Family::V4 => still_marked(&self.tables.v4, ended),
+            Family::V6 => still_marked(&self.tables.v6, ended),
+        };
+        let Some((client, ServiceId(id))) = key else {
+            return [None; 2];
+        };
+        let Ok(Plain(service)) = self.services.get(&u32::from(id), 0) else {
+            return [None; 2];
+        };
+        if service.slots == 0 {
+            return [None; 2];
+        }
+        let listen = address(ended.family, service.address, service.port);
+        let back = u32::from(ended.value.last_hop());
+        let to_client = self.last_hops.get(&back, 0).ok().map(|Plain(hop)| Prod {
+            hop,
+            from: listen,
+            to: client,
+        });
+        let backend = u32::from(ended.value.backend());
+        let to_backend = self.backends.get(&backend, 0).ok();
+        let to_backend = to_backend
+            // Other modes' backends do not answer through here.
+            .filter(|Plain(backend)| service.forwarding == forwarding::NAT && backend.service == id)
+            .map(|Plain(backend)| Prod {
+                hop: backend.hop,
+                from: client,
+                to: address(ended.family, backend.address, backend.port),
+            });
+        [to_client, to_backend].map(|prod| prod.filter(|prod| prod.hop.ifindex != 0))
+    }
+}
+
+impl Ended {
+    fn new(family: Family, record: usize, value: FlowValue) -> Self {
+        Self {
+            family,
+            record: record as u32,
+            value,
+        }
+    }
+}
+
+/// One walk through the tables.
+struct Sweep<'a> {
+    now: Tick,
+    endings: &'a Endings,
+    /// How many may be ended.
+    room: u64,
+    /// When the record of the so-many-th, of this service, is to be forgotten.
+    expires: &'a mut dyn FnMut(ServiceId, u64) -> Tick,
+    counts: EndedCounts,
+}
+
+impl Sweep<'_> {
+    fn table<B: Readable + Shared>(
+        &mut self,
+        table: &Table<B>,
+        ended: &mut dyn FnMut(usize, FlowValue),
+    ) where
+        B::Key: Key,
+    {
+        for (index, bucket) in table.buckets.as_slice().iter().enumerate() {
+            for slot in 0..RECORDS {
+                if self.counts.expired + self.counts.of_backends >= self.room {
+                    return;
+                }
+                if let Some((before, value)) = self.record(bucket, slot)
+                    && (before.is_active() || before == State::RESET)
+                {
+                    ended(index * RECORDS + slot, value);
+                }
+            }
+        }
+    }
+
+    /// Ends this record if it is one to be ended; its state before, and its new value.
+    fn record<B: Readable>(&mut self, bucket: &B, slot: usize) -> Option<(State, FlowValue)>
+    where
+        B::Key: Key,
+    {
+        /// Packets change a record once a tick, so the second try meets no other.
+        const TRIES: usize = 3;
+        let Endings { expiring, backends } = self.endings;
+        let word = bucket.value(slot)?;
+        for _ in 0..TRIES {
+            let seen = FlowValue::from_bits(word.load(Ordering::Acquire));
+            let state = seen.state();
+            let expired = seen.is_expired(self.now);
+            let candidate = if expired {
+                state.is_active() && !expiring.is_empty()
+            } else {
+                state.is_live() && backends.contains(&BackendIndex(seen.backend()))
+            };
+            if !candidate {
+                return None;
+            }
+            let service = bucket.key_of(slot)?.service();
+            if expired && !expiring.contains(&service) {
+                return None;
+            }
+            let counts = &mut self.counts;
+            let expires = (self.expires)(service, counts.expired + counts.of_backends);
+            if flow::end(word, seen, expires) {
+                *(if expired {
+                    &mut counts.expired
+                } else {
+                    &mut counts.of_backends
+                }) += 1;
+                return Some((state, seen.renewed(State::ENDED, expires)));
+            }
+        }
+        None
+    }
+}
+
+fn marked<B: Readable + Shared>(
+    table: &Table<B>,
+    now: Tick,
+    each: &mut dyn FnMut(usize, FlowValue),
+) {
+    for (index, bucket) in table.buckets.as_slice().iter().enumerate() {
+        for (slot, word) in (0..RECORDS).filter_map(|slot| Some((slot, bucket.value(slot)?))) {
+            let value = FlowValue::from_bits(word.load(Ordering::Acquire));
+            if value.state() == State::ENDED && !value.is_expired(now) {
+                each(index * RECORDS + slot, value);
+            }
+        }
+    }
+}
+
+/// Client and service of a record that is what it was when it was marked.
+fn still_marked<B: Readable + Shared>(
+    table: &Table<B>,
+    ended: Ended,
+) -> Option<(SocketAddr, ServiceId)>
+where
+    B::Key: Key,
+{
+    let record = ended.record as usize;
+    let bucket = table.buckets.as_slice().get(record / RECORDS)?;
+    let slot = record % RECORDS;
+    let key = bucket.key_of(slot)?;
+    // The key is the value's only if the value has not changed after the key was read.
+    let word: &AtomicU64 = bucket.value(slot)?;
+    let same = word.load(Ordering::Acquire) == ended.value.bits();
+    same.then(|| (key.client(), key.service()))
+}
+
+/// An address and port as they stand in the maps.
+fn address(family: Family, address: [u8; 16], port: [u8; 2]) -> SocketAddr {
+    let ip = match family {
+        Family::V4 => {
+            let [a, b, c, d, ..] = address;
+            IpAddr::from(Ipv4Addr::new(a, b, c, d))
+        }
+        Family::V6 => IpAddr::from(Ipv6Addr::from(address)),
+    };
+    SocketAddr::new(ip, u16::from_be_bytes(port))
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::flow::{Bucket as _, Bucket4, FlowKey4, insert};
+
+    use super::*;
+
+    const NOW: Tick = Tick::new(100);
+    /// Not expired.
+    const LATER: u32 = 150;
+
+    /// A table, and what a sweep of it ends: client's last byte, and whether it is worth a prod.
+    struct Scene(Table<Bucket4<AtomicU64>>);
+
+    impl Scene {
+        fn new() -> Self {
+            Self(Table::in_memory(64))
+        }
+
+        /// A connection of this service and backend.
+        fn add(&self, client: u8, service: u16, backend: u16, state: State, expires: u32) {
+            let bucket = &self.0.buckets.as_slice()[usize::from(client) / 2];
+            let value = FlowValue::new(backend, 9, state, Tick::new(expires));
+            assert!(insert(
+                bucket,
+                bucket,
+                key(client, service),
+                value,
+                Tick::new(0)
+            ));
+        }
+
+        fn state(&self, client: u8, service: u16) -> (State, u32) {
+            let bucket = &self.0.buckets.as_slice()[usize::from(client) / 2];
+            let value = bucket.find(key(client, service)).unwrap().value;
+            assert_eq!(value.last_hop(), 9);
+            (value.state(), value.expires().get())
+        }
+
+        fn end(&self, endings: &Endings, room: u64) -> (EndedCounts, usize) {
+            let mut sweep = Sweep {
+                now: NOW,
+                endings,
+                room,
+                expires: &mut |service, count| NOW.after(u32::from(service.0) * 10 + count as u32),
+                counts: EndedCounts::default(),
+            };
+            let mut shown = 0;
+            sweep.table(&self.0, &mut |record, value| {
+                let ended = Ended::new(Family::V4, record, value);
+                assert!(still_marked(&self.0, ended).is_some());
+                shown += 1;
+            });
+            (sweep.counts, shown)
+        }
+    }
+
+    fn key(client: u8, service: u16) -> FlowKey4 {
+        FlowKey4::new([10, 0, 0, client], [0x12, client], service)
+    }
+
+    fn of_backend(index: u16) -> Endings {
+        Endings {
+            backends: [BackendIndex(index)].into(),
+            ..Endings::default()
+        }
+    }
+
+    fn expired_of(service: u16) -> Endings {
+        Endings {
+            expiring: [ServiceId(service)].into(),
+            ..Endings::default()
+        }
+    }
+
+    /// S-CT-6, S-CT-3: what is not half-open, of this backend and of no other.
+    #[test]
+    fn the_connections_of_a_backend_are_ended() {
+        let scene = Scene::new();
+        let states = [
+            State::SYN_SENT,
+            State::SYN_RECEIVED,
+            State::REFUSED,
+            State::ESTABLISHED,
+            State::FIN_WAIT_CLIENT,
+            State::FIN_WAIT_BACKEND,
+            State::CLOSING,
+            State::TIME_WAIT,
+            State::RESET,
+            State::ENDED,
+        ];
+        for (client, state) in (0..).zip(states) {
+            scene.add(client, 1, 7, state, LATER);
+            scene.add(client + 40, 1, 8, state, LATER);
+        }
+        // Expired: forgotten, as this service wants it.
+        scene.add(30, 1, 7, State::ESTABLISHED, 90);
+        let (counts, shown) = scene.end(&of_backend(7), 100);
+        assert_eq!((counts.of_backends, counts.expired), (6, 0));
+        assert_eq!(shown, 4, "established, FIN_WAIT twice and reset");
+        for (client, state) in (0..).zip(states) {
+            assert_eq!(scene.state(client + 40, 1), (state, LATER));
+            let (after, expires) = scene.state(client, 1);
+            if (3..=8).contains(&client) {
+                assert_eq!(after, State::ENDED, "{state:?}");
+                assert!((110..116).contains(&expires), "{state:?}: {expires}");
+            } else {
+                assert_eq!((after, expires), (state, LATER));
+            }
+        }
+        assert_eq!(scene.state(30, 1), (State::ESTABLISHED, 90));
+        assert_eq!(scene.end(&of_backend(7), 100), Default::default());
+    }
+
+    /// S-CT-6: established connections that have expired, of this service and of no other.
+    #[test]
+    fn expired_connections_are_ended() {
+        let scene = Scene::new();
+        scene.add(1, 1, 7, State::ESTABLISHED, 99);
+        scene.add(2, 1, 7, State::FIN_WAIT_CLIENT, 99);
+        scene.add(3, 1, 7, State::FIN_WAIT_BACKEND, 99);
+        let kept = [
+            (4, 1, State::ESTABLISHED, 100),
+            (5, 1, State::TIME_WAIT, 99),
+            (6, 1, State::SYN_SENT, 99),
+            (7, 1, State::RESET, 99),
+            (8, 1, State::ENDED, 99),
+            (9, 2, State::ESTABLISHED, 99),
+        ];
+        for (client, service, state, expires) in kept {
+            scene.add(client, service, 7, state, expires);
+        }
+        let (counts, shown) = scene.end(&expired_of(1), 100);
+        assert_eq!((counts.expired, counts.of_backends, shown), (3, 0, 3));
+        for client in 1..=3 {
+            assert_eq!(scene.state(client, 1).0, State::ENDED);
+        }
+        for (client, service, state, expires) in kept {
+            assert_eq!(scene.state(client, service), (state, expires));
+        }
+    }
+
+    #[test]
+    fn a_sweep_ends_no_more_than_there_is_room_for() {
+        let scene = Scene::new();
+        (0..10).for_each(|client| scene.add(client, 1, 7, State::ESTABLISHED, LATER));
+        for (room, ended) in [(4, 4), (4, 4), (4, 2), (4, 0)] {
+            assert_eq!(scene.end(&of_backend(7), room).0.of_backends, ended);
+        }
+    }
+
+    /// The sweep that forgets leaves them, and counts them no more.
+    #[test]
+    fn what_is_to_be_ended_is_not_forgotten() {
+        let scene = Scene::new();
+        for service in [1, 2] {
+            scene.add(service as u8, service, 7, State::ESTABLISHED, 99);
+            scene.add(10 + service as u8, service, 7, State::TIME_WAIT, 99);
+        }
+        scene.add(20, 1, 7, State::ENDED, LATER);
+        let ending = flows::ServiceSet::new();
+        ending.set(&[ServiceId(1)].into());
+        let mut totals = super::super::ConnectionTotals::default();
+        scene.0.sweep(NOW, &ending, &mut totals);
+        assert_eq!((totals.used, totals.ended, totals.established), (1, 1, 0));
+        assert_eq!(scene.end(&expired_of(1), 100).0.expired, 1);
+        assert_eq!(scene.end(&expired_of(2), 100).0.expired, 0);
+    }
+
+    /// Whose place was given away, or who was not ended at all, is not prodded.
+    #[test]
+    fn another_s_record_is_not_taken_for_an_ended_one() {
+        let scene = Scene::new();
+        scene.add(1, 1, 7, State::ESTABLISHED, LATER);
+        let mut ended = None;
+        let endings = of_backend(7);
+        let mut sweep = Sweep {
+            now: NOW,
+            endings: &endings,
+            room: 1,
+            expires: &mut |_, _| NOW.after(1),
+            counts: EndedCounts::default(),
+        };
+        sweep.table(&scene.0, &mut |record, value| {
+            ended = Some(Ended::new(Family::V4, record, value));
+        });
+        let ended = ended.unwrap();
+        let client: SocketAddr = "10.0.0.1:4609".parse().unwrap();
+        assert_eq!(still_marked(&scene.0, ended), Some((client, ServiceId(1))));
+        let bucket = &scene.0.buckets.as_slice()[0];
+        let value = FlowValue::new(7, 9, State::SYN_SENT, Tick::new(200));
+        let later = NOW.after(2);
+        // Four places, of which the expired one goes last.
+        (2..6).for_each(|client| {
+            assert!(insert(bucket, bucket, key(client, 1), value, later));
+        });
+        assert_eq!(still_marked(&scene.0, ended), None);
+    }
+}
