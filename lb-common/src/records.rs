@@ -87,8 +87,8 @@ pub mod forwarding {
 pub mod program {
     /// Puts outer headers in front.
     pub const TUNNEL: u32 = 0;
-    /// Balances connections of `full-nat` services.
-    pub const FULL_NAT: u32 = 1;
+    /// Balances connections of `full-nat` services, of IPv4.
+    pub const FULL_NAT4: u32 = 1;
     /// Answers echo requests and leads ICMP errors to whom they concern.
     pub const ICMP: u32 = 2;
     /// Samples and answers what was refused.
@@ -99,7 +99,9 @@ pub mod program {
     pub const OPEN6: u32 = 5;
     /// Clamps an MSS that is not a SYN's first option.
     pub const MSS: u32 = 6;
-    pub const COUNT: u32 = 7;
+    /// The same as [`FULL_NAT4`] of IPv6.
+    pub const FULL_NAT6: u32 = 7;
+    pub const COUNT: u32 = 8;
 }
 
 /// What the sender of a refused packet is told.

@@ -19,11 +19,13 @@ pub const BUCKETS: u32 = 65_536 / RECORDS as u32;
 const FIRST_BUCKET: u32 = 1_024 / RECORDS as u32;
 
 /// The addresses that a service's connections are sent from, by service id: indices of addresses,
-/// or 0.
+/// or 0. One cache line.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct SnatPool {
     pub slots: [u16; POOL_SLOTS],
+    /// Whose a slot was before the pool changed: connections from then are still sent from there.
+    pub before: [u16; POOL_SLOTS],
 }
 
 /// Four neighbouring ports of one address of a pool.
@@ -65,7 +67,7 @@ pub const fn place(port: u16) -> (u32, usize) {
     (port as u32 / RECORDS as u32, port as usize % RECORDS)
 }
 
-const _: () = assert!(size_of::<SnatPool>() == 32);
+const _: () = assert!(size_of::<SnatPool>() == 64);
 const _: () = assert!(POOL_SLOTS == 1 << 4);
 
 #[cfg(test)]

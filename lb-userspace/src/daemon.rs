@@ -18,7 +18,9 @@ use tracing::{info, warn};
 use crate::{
     api::{self, Ended, Socket},
     config::{Config, Echo},
-    dataplane::{self, DataPlane, DataPlaneError, Ender, Endings, KernelReader},
+    dataplane::{
+        self, AttachMode, DataPlane, DataPlaneError, Ender, Endings, KernelReader, Reader as _,
+    },
     endings,
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
     health::{self, Checker},
@@ -82,6 +84,11 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
         engine,
         mut engine_task,
     } = begun;
+    let all_native = reader
+        .interfaces()
+        .iter()
+        .all(|interface| interface.mode == AttachMode::Native);
+    engine.observe(Observation::Attached { all_native }).await;
     observe_next_hops(&engine)?;
     observe_health(&engine);
     end_connections(&engine, data_plane.ender())?;
@@ -148,6 +155,7 @@ fn begin(data_plane: &mut DataPlane, options: &Options) -> anyhow::Result<Begun>
     if options.program_log {
         data_plane.forward_program_log()?;
     }
+    data_plane.collect_samples()?;
     let socket = Socket::bind(&daemon.socket)?;
     let reader = data_plane.reader();
     let writer = data_plane.take_writer()?;

@@ -75,6 +75,8 @@ pub trait Bucket {
 
     /// The value word of record `slot`; `None` where there is no such record.
     fn value(&self, slot: usize) -> Option<&Self::Word>;
+    /// The key of record `slot`, which means something only while its value is live.
+    fn key(&self, slot: usize) -> Option<Self::Key>;
     /// Whether the key words of record `slot` are those of `key`.
     fn key_is(&self, slot: usize, key: Self::Key) -> bool;
     /// Writes the key words of record `slot`, which the caller has claimed.
@@ -97,6 +99,18 @@ pub trait Bucket {
             }
         }
         None
+    }
+
+    /// The living record in `slot`, whosever it is.
+    #[inline(always)]
+    fn at(&self, slot: usize) -> Option<(Self::Key, FlowValue)> {
+        let word = self.value(slot)?;
+        let before = FlowValue::from_bits(word.load());
+        let key = self.key(slot)?;
+        let value = FlowValue::from_bits(word.load());
+        let whole =
+            before.state().is_live() && value.state().is_live() && before.same_generation(value);
+        whole.then_some((key, value))
     }
 
     /// The record whose place is cheapest to give to another flow ([`FlowValue::price`]), the
@@ -150,8 +164,8 @@ struct Record4<W> {
     value: W,
 }
 
+#[cfg(test)]
 impl<W: Word> Bucket4<W> {
-    #[cfg(test)]
     pub(super) fn empty(word: impl Fn() -> W) -> Self {
         Self {
             records: core::array::from_fn(|_| Record4 {
@@ -159,12 +173,6 @@ impl<W: Word> Bucket4<W> {
                 value: word(),
             }),
         }
-    }
-
-    /// The key of record `slot`, which means something only while its value is live.
-    pub fn key(&self, slot: usize) -> Option<FlowKey4> {
-        let record = self.records.get(slot)?;
-        Some(FlowKey4::from_bits(record.key.load()))
     }
 }
 
@@ -175,6 +183,12 @@ impl<W: Word> Bucket for Bucket4<W> {
     #[inline(always)]
     fn value(&self, slot: usize) -> Option<&W> {
         Some(&self.records.get(slot)?.value)
+    }
+
+    #[inline(always)]
+    fn key(&self, slot: usize) -> Option<FlowKey4> {
+        let record = self.records.get(slot)?;
+        Some(FlowKey4::from_bits(record.key.load()))
     }
 
     #[inline(always)]
@@ -207,8 +221,8 @@ struct Head6<W> {
     value: W,
 }
 
+#[cfg(test)]
 impl<W: Word> Bucket6<W> {
-    #[cfg(test)]
     pub(super) fn empty(word: impl Fn() -> W) -> Self {
         Self {
             heads: core::array::from_fn(|_| Head6 {
@@ -217,16 +231,6 @@ impl<W: Word> Bucket6<W> {
             }),
             addresses: core::array::from_fn(|_| core::array::from_fn(|_| word())),
         }
-    }
-
-    /// As [`Bucket4::key`].
-    pub fn key(&self, slot: usize) -> Option<FlowKey6> {
-        let head = self.heads.get(slot)?;
-        let [low, high] = self.addresses.get(slot)?;
-        Some(FlowKey6 {
-            address: [low.load(), high.load()],
-            tail: head.tail.load(),
-        })
     }
 }
 
@@ -237,6 +241,16 @@ impl<W: Word> Bucket for Bucket6<W> {
     #[inline(always)]
     fn value(&self, slot: usize) -> Option<&W> {
         Some(&self.heads.get(slot)?.value)
+    }
+
+    #[inline(always)]
+    fn key(&self, slot: usize) -> Option<FlowKey6> {
+        let head = self.heads.get(slot)?;
+        let [low, high] = self.addresses.get(slot)?;
+        Some(FlowKey6 {
+            address: [low.load(), high.load()],
+            tail: head.tail.load(),
+        })
     }
 
     #[inline(always)]

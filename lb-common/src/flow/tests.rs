@@ -41,7 +41,8 @@ fn a_claimed_flow_is_found_with_its_value() {
     );
     assert_eq!(found.value.state(), State::SYN_SENT);
     assert_eq!(bucket.find(key(2)), None);
-    assert_eq!(bucket.key(0), Some(key(1)));
+    assert_eq!(bucket.at(0), Some((key(1), found.value)));
+    assert_eq!((bucket.at(1), bucket.at(4)), (None, None));
 }
 
 #[test]

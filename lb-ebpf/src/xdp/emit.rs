@@ -1,6 +1,9 @@
 //! The frame's way out: Ethernet addresses, VLAN tags, and the interface.
 
-use aya_ebpf::{bindings::xdp_action, helpers::generated::bpf_xdp_adjust_head};
+use aya_ebpf::{
+    bindings::xdp_action,
+    helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
+};
 use lb_common::{reason::Reason, records::Hop};
 use network_types::eth::EthHdr;
 
@@ -53,6 +56,15 @@ fn make_room(frame: &Frame<'_>, hop: &Hop, bytes: usize) -> Option<()> {
     // SAFETY: the context is valid; every pointer into the packet is read anew behind this.
     let moved = grow == 0 || unsafe { bpf_xdp_adjust_head(frame.context, -grow) } == 0;
     moved.then_some(())
+}
+
+/// Makes the frame shorter by `bytes` at its end. Every pointer into it has to be read anew behind
+/// this.
+#[inline(always)]
+pub(crate) fn cut(frame: &Frame<'_>, bytes: usize) -> Option<()> {
+    // SAFETY: as in `make_room`; the helper checks the length.
+    let cut = bytes == 0 || unsafe { bpf_xdp_adjust_tail(frame.context, -(bytes as i32)) } == 0;
+    cut.then_some(())
 }
 
 /// The Ethernet header with the hop's tags (S-FWD-6); what is behind it.

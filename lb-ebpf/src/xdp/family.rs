@@ -13,7 +13,7 @@ use super::{
 /// An address family. Everything else in this program is generic over it.
 pub(crate) trait Family: Sized {
     /// Words as they stand in memory: arrays of bytes would land at odd places on the stack.
-    type Address: Copy + 'static;
+    type Address: Copy + PartialEq + 'static;
     type Header: Header + 'static;
     type Key: Copy;
     type Bucket: Bucket<Key = Self::Key, Word = SharedWord> + 'static;
@@ -24,6 +24,8 @@ pub(crate) trait Family: Sized {
 
     /// The program that opens connections of this family.
     const OPEN: Program;
+    /// The one that balances those of `full-nat` services.
+    const FULL_NAT: Program;
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
     /// Bytes of an IP header and a TCP header without options, which an MSS does not count
@@ -43,9 +45,14 @@ pub(crate) trait Family: Sized {
     /// Bytes of the IP packet, header included, as the header says.
     fn length(header: &Self::Header) -> usize;
 
+    /// Whether a host can have this address. Nobody else is answered (RFC 1122 §3.2.2, RFC 4443
+    /// §2.4 (e), RFC 9293 §3.9.2.3).
+    fn is_host(address: Self::Address) -> bool;
     /// From the 16 bytes of a map record.
     fn address(record: &[u8; 16]) -> Self::Address;
     /// Into the words of `bpf_fib_lookup`'s parameters.
+    /// The sum of an address's 16-bit words, for [`lb_common::checksum`].
+    fn sum(address: Self::Address) -> u32;
     fn fib_words(address: Self::Address) -> [u32; 4];
 
     fn endpoint(address: Self::Address, port: [u8; 2]) -> Self::Endpoint;
@@ -53,10 +60,16 @@ pub(crate) trait Family: Sized {
     fn backend_map() -> &'static aya_ebpf::maps::HashMap<Self::Endpoint, u32>;
 
     fn key(client: Self::Address, port: [u8; 2], service: u16) -> Self::Key;
+    /// Address, port and service id of a key.
+    fn client(key: Self::Key) -> (Self::Address, [u8; 2], u16);
     fn hash(key: Self::Key) -> u64;
     fn selection_hash(key: Self::Key, seed: u64) -> u64;
     fn buckets() -> u32;
     fn bucket(index: u32) -> Option<&'static Self::Bucket>;
+    /// Index by address that `full-nat` sends from.
+    fn snat_map() -> &'static aya_ebpf::maps::HashMap<Self::Address, u32>;
+    /// Four ports of the address with this index.
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Self::Bucket>;
 }
 
 /// What a packet turns out to be.
@@ -109,6 +122,15 @@ impl<F: Family> Segment<'_, F> {
         F::length(self.ip)
     }
 
+    /// Bytes from the IP header to the end of the frame, all buffers of it.
+    #[inline(always)]
+    pub(crate) fn room_of_all(&self, frame: &Frame<'_>) -> usize {
+        match maps::is_multi_buffer() {
+            true => frame.network_length(self.room),
+            false => self.room,
+        }
+    }
+
     /// Mends the TCP checksum after a change ([`checksum::difference`]).
     #[inline(always)]
     pub(crate) fn update_checksum(&mut self, difference: u16) {
@@ -122,9 +144,7 @@ impl<F: Family> Segment<'_, F> {
     pub(crate) fn check(&self, frame: &Frame<'_>) -> Result<(), Reason> {
         F::check(self)?;
         let length = self.length();
-        if length > self.room
-            && !(maps::is_multi_buffer() && length <= frame.network_length(self.room))
-        {
+        if length > self.room && length > self.room_of_all(frame) {
             return Err(Reason::MalformedIp);
         }
         if self.tcp.length() < size_of::<TcpHeader>()

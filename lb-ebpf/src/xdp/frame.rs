@@ -2,11 +2,7 @@
 
 use core::marker::PhantomData;
 
-use aya_ebpf::{
-    bindings::xdp_md,
-    helpers::generated::{bpf_xdp_adjust_tail, bpf_xdp_get_buff_len},
-    programs::XdpContext,
-};
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use lb_common::records::VlanTag;
 use network_types::eth::EthHdr;
 
@@ -200,14 +196,6 @@ impl<'p> Frame<'p> {
     pub(crate) fn ingress_ifindex(&self) -> u32 {
         // SAFETY: the context is valid for as long as the program runs.
         unsafe { (*self.context).ingress_ifindex }
-    }
-
-    /// Makes the frame shorter. Every pointer into it has to be read anew behind this.
-    #[inline(always)]
-    pub(crate) fn cut(&self, bytes: usize) -> Option<()> {
-        // SAFETY: the context is valid, and the helper checks the length.
-        let cut = bytes == 0 || unsafe { bpf_xdp_adjust_tail(self.context, -(bytes as i32)) } == 0;
-        cut.then_some(())
     }
 
     /// A cursor over the whole frame again, after its head has been moved.

@@ -13,6 +13,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::SharedWord,
+    sum,
     tcp::TcpHeader,
 };
 
@@ -34,6 +35,7 @@ impl Family for Ipv4 {
     type Key = FlowKey4;
 
     const OPEN: Program = Program::Open4;
+    const FULL_NAT: Program = Program::FullNat4;
     const AF: u8 = 2;
     const TCP_AND_IP: u16 = 40;
 
@@ -125,9 +127,22 @@ impl Family for Ipv4 {
         u16::from_be_bytes(ip.tot_len) as usize
     }
 
+    /// Not of "this network", loopback, multicast, or reserved, with the broadcast address
+    /// (RFC 6890).
+    #[inline(always)]
+    fn is_host(address: u32) -> bool {
+        let [first, ..] = address.to_ne_bytes();
+        first != 0 && first != 127 && first < 224
+    }
+
     #[inline(always)]
     fn address(record: &[u8; 16]) -> u32 {
         u32::from_ne_bytes([record[0], record[1], record[2], record[3]])
+    }
+
+    #[inline(always)]
+    fn sum(address: u32) -> u32 {
+        sum::word32(address)
     }
 
     #[inline(always)]
@@ -157,6 +172,11 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
+    fn client(key: FlowKey4) -> (u32, [u8; 2], u16) {
+        (u32::from_ne_bytes(key.client()), key.port(), key.service())
+    }
+
+    #[inline(always)]
     fn hash(key: FlowKey4) -> u64 {
         key.hash(maps::flow_key())
     }
@@ -174,6 +194,16 @@ impl Family for Ipv4 {
     #[inline(always)]
     fn bucket(index: u32) -> Option<&'static Bucket4<SharedWord>> {
         maps::FLOWS4.get(index)
+    }
+
+    #[inline(always)]
+    fn snat_map() -> &'static HashMap<u32, u32> {
+        &maps::SNAT_BY_ADDRESS4
+    }
+
+    #[inline(always)]
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Bucket4<SharedWord>> {
+        maps::SNAT_PORTS4.get_value(u32::from(address), &bucket)
     }
 }
 

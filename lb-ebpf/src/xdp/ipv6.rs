@@ -12,6 +12,7 @@ use super::{
     frame::{Frame, Header},
     maps,
     shared::{SharedWord, forget},
+    sum,
     tcp::TcpHeader,
 };
 
@@ -55,6 +56,7 @@ impl Family for Ipv6 {
     type Key = FlowKey6;
 
     const OPEN: Program = Program::Open6;
+    const FULL_NAT: Program = Program::FullNat6;
     const AF: u8 = 10;
     const TCP_AND_IP: u16 = 60;
 
@@ -168,9 +170,20 @@ impl Family for Ipv6 {
         Ipv6Hdr::LEN + u16::from_be_bytes(ip.payload_len) as usize
     }
 
+    /// Not multicast, unspecified or loopback (RFC 4291 §2.4).
+    #[inline(always)]
+    fn is_host([first, second]: [u64; 2]) -> bool {
+        first.to_ne_bytes()[0] != 0xff && (first != 0 || u64::from_be(second) > 1)
+    }
+
     #[inline(always)]
     fn address(record: &[u8; 16]) -> [u64; 2] {
         words(*record)
+    }
+
+    #[inline(always)]
+    fn sum(address: [u64; 2]) -> u32 {
+        sum::address6(address)
     }
 
     #[inline(always)]
@@ -205,6 +218,11 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
+    fn client(key: FlowKey6) -> ([u64; 2], [u8; 2], u16) {
+        (words(key.client()), key.port(), key.service())
+    }
+
+    #[inline(always)]
     fn hash(key: FlowKey6) -> u64 {
         key.hash(maps::flow_key())
     }
@@ -222,6 +240,16 @@ impl Family for Ipv6 {
     #[inline(always)]
     fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
         maps::FLOWS6.get(index)
+    }
+
+    #[inline(always)]
+    fn snat_map() -> &'static HashMap<[u64; 2], u32> {
+        &maps::SNAT_BY_ADDRESS6
+    }
+
+    #[inline(always)]
+    fn snat_bucket(address: u16, bucket: u32) -> Option<&'static Bucket6<SharedWord>> {
+        maps::SNAT_PORTS6.get_value(u32::from(address), &bucket)
     }
 }
 

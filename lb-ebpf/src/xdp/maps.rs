@@ -15,9 +15,11 @@ use lb_common::{
     rate::TickMeter,
     reason::Reason,
     records::{
-        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES, SAMPLE_BYTES,
-        Sample, Service, Settings, Slot, SlotPair, Tunnel, pairs_in_half, program,
+        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
+        MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot, SlotPair, Tunnel,
+        pairs_in_half, program,
     },
+    snat::{BUCKETS, SnatPool},
 };
 
 use super::{Program, errand::Errand, family::Family, shared::SharedWord};
@@ -26,6 +28,11 @@ use super::{Program, errand::Errand, family::Family, shared::SharedWord};
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// Inner maps may have another number of entries than the template.
 const BPF_F_INNER_MAP: usize = 1 << 12;
+
+type PortTables<B> = btf_maps::ArrayOfMaps<
+    btf_maps::Array<B, { BUCKETS as usize }, { BPF_F_MMAPABLE as usize }>,
+    { MAX_SNAT_ADDRESSES as usize },
+>;
 
 // What the daemon sets at load time; constants to the verifier.
 #[unsafe(no_mangle)]
@@ -96,6 +103,24 @@ static REASON_COUNTERS: PerCpuArray<u64> =
 /// Outer headers, by service id.
 #[map]
 static TUNNELS: Array<Tunnel> = Array::with_max_entries(MAX_SERVICES, 0);
+/// Whom a `full-nat` service's connections are sent from, by service id.
+#[map]
+static SNAT_POOLS: Array<SnatPool> = Array::with_max_entries(MAX_SERVICES, 0);
+/// Addresses to send from, by index; as in [`Service::address`].
+#[map]
+static SNAT_ADDRESSES: Array<[u8; 16]> = Array::with_max_entries(MAX_SNAT_ADDRESSES, 0);
+/// Their indices, by address.
+#[map]
+pub(crate) static SNAT_BY_ADDRESS4: HashMap<u32, u32> =
+    HashMap::with_max_entries(MAX_SNAT_ADDRESSES, 0);
+#[map]
+pub(crate) static SNAT_BY_ADDRESS6: HashMap<[u64; 2], u32> =
+    HashMap::with_max_entries(MAX_SNAT_ADDRESSES, 0);
+/// Their ports: for each an array that is made with the address.
+#[btf_map]
+pub(crate) static SNAT_PORTS4: PortTables<Bucket4<SharedWord>> = PortTables::new();
+#[btf_map]
+pub(crate) static SNAT_PORTS6: PortTables<Bucket6<SharedWord>> = PortTables::new();
 #[map]
 static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 #[map]
@@ -246,6 +271,24 @@ pub(crate) fn expect_untracked_replies(id: u16, until: Tick) {
 #[inline(always)]
 pub(crate) fn tunnel(id: u16) -> Option<&'static Tunnel> {
     TUNNELS.get(u32::from(id))
+}
+
+/// Whom a service's connections are sent from.
+#[inline(always)]
+pub(crate) fn snat_pool(id: u16) -> Option<&'static SnatPool> {
+    SNAT_POOLS.get(u32::from(id))
+}
+
+/// The address with this index.
+#[inline(always)]
+pub(crate) fn snat_address(index: u16) -> Option<&'static [u8; 16]> {
+    SNAT_ADDRESSES.get(u32::from(index))
+}
+
+/// The index of this address, if connections are sent from it.
+#[inline(always)]
+pub(crate) fn snat_address_index<F: Family>(address: F::Address) -> Option<u16> {
+    lookup(F::snat_map(), &address)
 }
 
 #[inline(always)]

@@ -34,6 +34,7 @@ mod request;
 mod rewrite;
 mod select;
 mod shared;
+mod snat;
 mod sum;
 mod tcp;
 mod track;
@@ -93,7 +94,8 @@ impl Stop {
 #[derive(Clone, Copy)]
 pub(crate) enum Program {
     Tunnel = lb_common::records::program::TUNNEL,
-    FullNat = lb_common::records::program::FULL_NAT,
+    FullNat4 = lb_common::records::program::FULL_NAT4,
+    FullNat6 = lb_common::records::program::FULL_NAT6,
     Icmp = lb_common::records::program::ICMP,
     Refuse = lb_common::records::program::REFUSE,
     Open4 = lb_common::records::program::OPEN4,
@@ -123,7 +125,8 @@ program!(lb_open4, lb_open4_linear, open::balance::<Ipv4>);
 program!(lb_open6, lb_open6_linear, open::balance::<Ipv6>);
 program!(lb_mss, lb_mss_linear, mss::search);
 program!(lb_tunnel, lb_tunnel_linear, tunnel::encapsulate);
-program!(lb_full_nat, lb_full_nat_linear, full_nat::balance);
+program!(lb_full_nat4, lb_full_nat4_linear, full_nat::balance::<Ipv4>);
+program!(lb_full_nat6, lb_full_nat6_linear, full_nat::balance::<Ipv6>);
 program!(lb_icmp, lb_icmp_linear, icmp::balance);
 program!(lb_refuse, lb_refuse_linear, refuse::answer);
 

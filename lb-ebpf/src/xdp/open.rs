@@ -51,12 +51,12 @@ fn from_client<F: Family>(
         }
         record => open::<F>(frame, segment, target, key, hash, record, now),
     }?;
-    request::deliver(frame, segment, target, hash, &chosen, true)
+    request::deliver(frame, segment, target, hash, &chosen, true, None)
 }
 
 /// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
 #[inline(always)]
-fn begins_anew<F: Family>(
+pub(crate) fn begins_anew<F: Family>(
     segment: &Segment<'_, F>,
     target: Target,
     value: FlowValue,

@@ -8,7 +8,7 @@ use lb_common::{
 };
 
 use super::{
-    Program, Stop, clock,
+    Stop, clock,
     emit::{Way, emit},
     family::{Family, Segment},
     fib,
@@ -66,7 +66,7 @@ pub(crate) fn open<F: Family>(
 
 /// The backends that share an address, from `first` on.
 #[inline(always)]
-fn chain(first: u16) -> impl Iterator<Item = (u16, &'static Backend)> {
+pub(crate) fn chain(first: u16) -> impl Iterator<Item = (u16, &'static Backend)> {
     let mut index = first;
     (0..MAX_SHARED_ENDPOINT).map_while(move |_| {
         let backend = maps::backend(index)?;
@@ -84,10 +84,11 @@ fn find<F: Family>(
     backend: &Backend,
 ) -> Result<Option<Record>, Stop> {
     if backend.flags & Backend::FULL_NAT != 0 {
-        return match full_nat::is_reply::<F>(segment, index) {
-            true => Err(Stop::Continue(Program::FullNat)),
-            false => Ok(None),
-        };
+        if !full_nat::is_reply::<F>(segment, index, backend) {
+            return Ok(None);
+        }
+        maps::leave_errand(|errand| errand.service = 0);
+        return Err(Stop::Continue(F::FULL_NAT));
     }
     let key = F::key(
         segment.destination(),
@@ -107,6 +108,20 @@ fn follow<F: Family>(
     record: Record,
     mss: Option<u16>,
 ) -> Result<u32, Stop> {
+    let (service, hop) = accept(frame, segment, backend, record, segment.destination())?;
+    send(frame, segment, index, backend, service, hop, mss)
+}
+
+/// Everything that keeps a reply from being forwarded, and what it tells of its connection. The
+/// service that it is from, and the way to its client.
+#[inline(always)]
+pub(crate) fn accept<F: Family>(
+    frame: &Frame<'_>,
+    segment: &Segment<'_, F>,
+    backend: &Backend,
+    record: Record,
+    client: F::Address,
+) -> Result<(&'static Service, Hop), Stop> {
     let drop = |reason| Stop::drop(backend.service, reason);
     segment.check(frame).map_err(drop)?;
     segment.check_hops().map_err(drop)?;
@@ -120,12 +135,12 @@ fn follow<F: Family>(
             frame,
             segment.length(),
             F::address(&service.address),
-            segment.destination(),
+            client,
         )
         .ok_or(drop(Reason::NoNextHop))?,
     };
     renew(service, segment, record, clock::now());
-    send(frame, segment, index, backend, service, hop, mss)
+    Ok((service, hop))
 }
 
 #[inline(always)]
@@ -163,7 +178,7 @@ fn untracked<F: Family>(
 
 /// Sends a reply to its client; `mss` as in [`super::request::deliver`].
 #[inline(always)]
-fn send<F: Family>(
+pub(crate) fn send<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     index: u16,

@@ -16,6 +16,7 @@ use super::{
     last_hop,
     maps::{self, Direction},
     mss, rewrite,
+    snat::Endpoint,
     track::{self, Record},
 };
 
@@ -76,7 +77,8 @@ pub(crate) fn forward<F: Family>(
 ) -> Result<u32, Stop> {
     let service = maps::service(id).ok_or(Stop::Pass)?;
     if service.forwarding == forwarding::FULL_NAT {
-        return Err(Stop::Continue(Program::FullNat));
+        maps::leave_errand(|errand| errand.service = id);
+        return Err(Stop::Continue(F::FULL_NAT));
     }
     let target = Target { id, service };
     target.check(frame, segment)?;
@@ -90,7 +92,7 @@ pub(crate) fn forward<F: Family>(
         }
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
-    deliver(frame, segment, target, hash, &chosen, false)
+    deliver(frame, segment, target, hash, &chosen, false, None)
 }
 
 /// A packet of a connection that has a record.
@@ -128,8 +130,8 @@ pub(crate) fn follow<F: Family>(
     })
 }
 
-/// Sends a packet to its backend; where `clamps`, with its MSS clamped. What is refused here has not
-/// been changed.
+/// Sends a packet to its backend; where `clamps`, with its MSS clamped, and from `source` if not
+/// from the client. What is refused here has not been changed.
 #[inline(always)]
 pub(crate) fn deliver<F: Family>(
     frame: &Frame<'_>,
@@ -138,6 +140,7 @@ pub(crate) fn deliver<F: Family>(
     hash: u64,
     chosen: &Chosen,
     clamps: bool,
+    source: Option<Endpoint<F>>,
 ) -> Result<u32, Stop> {
     let Target { id, service } = target;
     let backend = chosen.backend;
@@ -147,7 +150,10 @@ pub(crate) fn deliver<F: Family>(
         _ => fib::lookup::<F>(
             frame,
             segment.length(),
-            segment.source(),
+            match &source {
+                Some(source) => source.address,
+                None => segment.source(),
+            },
             F::address(&backend.address),
         )
         .ok_or(target.drop(Reason::NoNextHop))?,
@@ -173,6 +179,9 @@ pub(crate) fn deliver<F: Family>(
             errand.service = id;
             errand.backend = chosen.index;
         });
+    } else if let Some(source) = source {
+        rewrite::source(segment, source);
+        rewrite::request(segment, backend);
     } else if service.forwarding == forwarding::NAT {
         rewrite::request(segment, backend);
     }

@@ -19,13 +19,18 @@ pub(crate) struct Record {
 }
 
 impl Record {
-    /// Writes a new value unless the record has changed since it was read: whoever changed it was
-    /// as well informed as we are, and the next packet gets another chance.
+    /// `value` is what has been read of `word`.
     #[inline(always)]
-    pub(crate) fn update(&self, new: FlowValue) {
-        if new != self.value {
-            self.word.replace(self.value.bits(), new.bits());
-        }
+    pub(crate) fn new(word: &'static SharedWord, value: FlowValue) -> Self {
+        Self { word, value }
+    }
+
+    /// Writes a new value unless the record has changed since it was read: whoever changed it was
+    /// as well informed as we are, and the next packet gets another chance. Whether the record has
+    /// the new value.
+    #[inline(always)]
+    pub(crate) fn update(&self, new: FlowValue) -> bool {
+        new == self.value || self.word.replace(self.value.bits(), new.bits())
     }
 }
 

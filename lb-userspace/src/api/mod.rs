@@ -12,6 +12,7 @@
 //! | `GET /conntrack?service=&backend=&limit=` | | list of [`ConnectionInfo`], streamed |
 //! | `GET /conntrack/stats` | | [`ConntrackStats`] |
 //! | `GET /stats` | | [`StatsInfo`] |
+//! | `GET /stats/drops` | | list of [`DropInfo`] |
 //! | `POST /reload` | [`FileRequest`] | [`Reloaded`] |
 //! | `POST /save` | [`FileRequest`] | [`Saved`] |
 //! | `POST /detach` | | [`Detached`] |
@@ -22,6 +23,7 @@
 mod conntrack;
 mod context;
 mod control;
+mod drops;
 mod error;
 mod lookup;
 mod parts;
@@ -31,6 +33,7 @@ mod server;
 mod socket;
 mod types;
 mod views;
+mod warnings;
 
 pub use context::{Context, Detach, Settings};
 pub use control::Control;

@@ -3,12 +3,16 @@
 
 use super::{
     BackendInfo, CheckInfo, NextHopInfo, ReasonInfo, ServiceInfo, ServiceTotals, TableInfo,
-    TimeoutsInfo, Traffic,
+    TimeoutsInfo, Traffic, TunnelInfo,
 };
 use crate::{
-    dataplane::{BackendCounters, ConnectionTotals, DataPlaneError, Reader, ReasonCount, Timeouts},
+    config::timeouts,
+    dataplane::{BackendCounters, ConnectionTotals, DataPlaneError, Reader, ReasonCount},
     engine::{BackendView, ServiceView},
-    model::{BackendIndex, Check, CheckKind, Health, NextHop, format_duration},
+    model::{
+        BackendIndex, Check, CheckKind, Forwarding, Health, NextHop, Profile, Service,
+        TimeoutOverrides, format_duration,
+    },
 };
 
 pub(super) fn service(
@@ -46,6 +50,21 @@ pub(super) fn service(
             drops: own.drops,
             untracked: own.untracked,
         },
+        snat: view.service.snat.clone(),
+        tunnel: tunnel(&view.service),
+        no_backend: view.service.no_backend,
+        on_expiry: view.service.on_expiry,
+        on_backend_down: view.service.on_backend_down,
+    })
+}
+
+fn tunnel(service: &Service) -> Option<TunnelInfo> {
+    let Service {
+        forwarding, tunnel, ..
+    } = service;
+    forwarding.is_tunnel().then_some(TunnelInfo {
+        sources: [tunnel.source_ipv4.into(), tunnel.source_ipv6.into()],
+        port: (*forwarding == Forwarding::Gue).then_some(tunnel.port),
     })
 }
 
@@ -127,8 +146,11 @@ pub(super) fn check(check: &Check) -> CheckInfo {
     }
 }
 
-pub(super) fn timeouts_info(timeouts: &Timeouts) -> TimeoutsInfo {
+/// `profile` is that of services which name none.
+pub(super) fn timeouts_info(profile: Profile, overrides: &TimeoutOverrides) -> TimeoutsInfo {
+    let timeouts = timeouts(profile, overrides);
     TimeoutsInfo {
+        profile: overrides.profile.unwrap_or(profile),
         half_open: format_duration(timeouts.half_open),
         established: format_duration(timeouts.established),
         fin_wait: format_duration(timeouts.fin_wait),

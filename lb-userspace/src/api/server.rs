@@ -14,10 +14,11 @@ use serde::{Deserialize, Serialize};
 use tokio::{sync::watch, task::spawn_blocking, time::sleep};
 
 use super::{
-    AddBackend, ApiError, BackendInfo, Changed, ConntrackStats, Context, Detached, EditBackend,
-    FileRequest, Reloaded, Saved, ServiceDetail, ServiceInfo, Socket, StatsInfo, StatusInfo,
+    AddBackend, ApiError, BackendInfo, Changed, ConntrackStats, Context, Detached, DropInfo,
+    EditBackend, FileRequest, Reloaded, Saved, ServiceDetail, ServiceInfo, Socket, StatsInfo,
+    StatusInfo,
     conntrack::{self, ConntrackQuery},
-    views,
+    drops, views,
 };
 use crate::{
     engine::Change,
@@ -83,6 +84,7 @@ fn router(context: Arc<Context>) -> Router {
         .route("/conntrack", get(connections))
         .route("/conntrack/stats", get(conntrack_stats))
         .route("/stats", get(stats))
+        .route("/stats/drops", get(stats_drops))
         .route("/reload", post(reload))
         .route("/save", post(save))
         .route("/detach", post(detach))
@@ -170,6 +172,10 @@ async fn conntrack_stats(State(context): Shared) -> Answer<ConntrackStats> {
 
 async fn stats(State(context): Shared) -> Answer<StatsInfo> {
     blocking(context, views::stats).await
+}
+
+async fn stats_drops(State(context): Shared) -> Answer<Vec<DropInfo>> {
+    blocking(context, drops::drops).await
 }
 
 async fn add_backend(

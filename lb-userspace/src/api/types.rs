@@ -3,12 +3,19 @@
 //! These are the JSON documents of `lbctl -o json`, which scripts rely on: fields are added, never
 //! renamed or removed.
 
-use std::{net::SocketAddr, path::PathBuf};
+use std::{
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use crate::dataplane::Detached;
-use crate::model::{Admin, Forwarding, Health, Name, Protocol, Scheduler, Weight};
+use crate::model::{
+    Admin, Forwarding, Health, Name, NoBackend, OnBackendDown, OnExpiry, Profile, Protocol,
+    Scheduler, Weight,
+};
 
 /// Header of the answer to `GET /conntrack`: how many connections match, whatever the limit.
 pub const MATCHING_HEADER: &str = "lb-matching";
@@ -64,6 +71,27 @@ pub struct ServiceInfo {
     pub table: TableInfo,
     pub active_connections: u64,
     pub counters: ServiceTotals,
+    /// Addresses that `full-nat` sends from; empty in other modes.
+    #[serde(default)]
+    pub snat: Vec<IpAddr>,
+    /// Of `ipip` and `gue`.
+    #[serde(default)]
+    pub tunnel: Option<TunnelInfo>,
+    #[serde(default)]
+    pub no_backend: NoBackend,
+    #[serde(default)]
+    pub on_expiry: OnExpiry,
+    #[serde(default)]
+    pub on_backend_down: OnBackendDown,
+}
+
+/// What the outer headers of a service's packets say.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TunnelInfo {
+    /// Prefixes that the outer source is taken from, IPv4 and IPv6.
+    pub sources: [IpNet; 2],
+    /// UDP destination port; `gue` only.
+    pub port: Option<u16>,
 }
 
 /// A service's slot table.
@@ -132,6 +160,9 @@ pub struct CheckInfo {
 /// Idle timeouts in force, written as in the configuration file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TimeoutsInfo {
+    /// Where those come from that the service does not set itself.
+    #[serde(default)]
+    pub profile: Profile,
     pub half_open: String,
     pub established: String,
     pub fin_wait: String,
@@ -190,7 +221,8 @@ pub struct ConnectionInfo {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ConntrackStats {
-    /// Flows that the table was made for, both address families.
+    /// Connections that there is room for: the flows that the tables were made for, of both address
+    /// families, and as large a share of the ports of every address that `full-nat` sends from.
     pub capacity: u64,
     pub used: u64,
     pub established: u64,
@@ -227,14 +259,37 @@ pub struct BackendStats {
     pub counters: Traffic,
 }
 
-/// Packets that were not forwarded, for one reason.
+/// Packets that were dropped, or forwarded or answered in a way worth a count, for one reason.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReasonInfo {
     pub reason: String,
     pub description: String,
-    /// False: they were passed to the host's own stack.
+    /// False: this says what else became of them.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// Packets that were counted for one reason, and the last few of them that were dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct DropInfo {
+    /// `null`: aimed at no service in particular.
+    pub service: Option<Name>,
+    #[serde(flatten)]
+    pub reason: ReasonInfo,
+    /// The newest first.
+    pub samples: Vec<SampleInfo>,
+}
+
+/// A refused packet. Source and destination are an address and a port, or the address alone where
+/// the port could not be read.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SampleInfo {
+    pub source: String,
+    pub destination: String,
+    /// The one it came in by.
+    pub interface: String,
+    /// Seconds since it was refused.
+    pub age_s: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

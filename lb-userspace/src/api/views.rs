@@ -5,12 +5,11 @@ use super::{
     RemovedInfo, ServiceDetail, ServiceInfo, ServiceStats, StatsInfo, StatusInfo,
     lookup::find_service,
     parts::{active, backend, check, is_healthy, reasons, service, timeouts_info},
+    warnings::warnings,
 };
 use crate::{
-    config::timeouts,
     dataplane::{AttachMode, AttachedInterface, ConnectionTotals, DataPlaneError, Reader},
     engine::Snapshot,
-    model::Health,
 };
 
 pub(super) fn status(context: &Context) -> Result<StatusInfo, ApiError> {
@@ -60,10 +59,7 @@ pub(super) fn service_detail(context: &Context, name: &str) -> Result<ServiceDet
     Ok(ServiceDetail {
         service: service(view, reader, &totals)?,
         check: check(&view.service.check),
-        timeouts: timeouts_info(&timeouts(
-            context.settings.conntrack.profile,
-            &view.service.timeouts,
-        )),
+        timeouts: timeouts_info(context.settings.conntrack.profile, &view.service.timeouts),
         members,
         removed: RemovedInfo {
             backends: view.removed.len(),
@@ -165,34 +161,4 @@ fn interface(attached: AttachedInterface) -> InterfaceInfo {
         },
         note: attached.note,
     }
-}
-
-fn warnings(snapshot: &Snapshot, interfaces: &[InterfaceInfo]) -> Vec<String> {
-    let mut lines = Vec::new();
-    if interfaces.is_empty() {
-        lines.push("no interface is attached: nothing is balanced".to_owned());
-    }
-    for service in &snapshot.services {
-        let name = &service.service.name;
-        if service.backends.iter().all(|b| b.slots == 0) {
-            lines.push(format!(
-                "service {name} has no backend that takes connections"
-            ));
-        }
-        for view in &service.backends {
-            let backend = &view.backend.name;
-            if view.health == Health::Down {
-                lines.push(format!(
-                    "backend {backend} of {name} is down: {}",
-                    view.reason
-                ));
-            }
-            if let Err(unresolved) = &view.next_hop {
-                lines.push(format!(
-                    "backend {backend} of {name} has no next hop: {unresolved}"
-                ));
-            }
-        }
-    }
-    lines
 }

@@ -14,6 +14,7 @@ Examples:
   lbctl backend add web 10.0.1.14:8080 --name web-4 --weight 100
   lbctl backend drain web web-4
   lbctl conntrack list --service web --limit 20
+  lbctl stats drops
   lbctl -o json service list | jq '.[].counters'
   lbctl reload
 
@@ -70,11 +71,18 @@ pub(super) enum Command {
     #[command(subcommand)]
     Conntrack(ConntrackCommand),
     /// Shows every counter: per service, per backend, per reason
-    Stats,
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = "Examples:\n  lbctl stats\n  lbctl stats drops"
+    )]
+    Stats {
+        #[command(subcommand)]
+        what: Option<StatsCommand>,
+    },
     /// Makes a configuration file the running state
     #[command(
         after_help = "Services and backends change at once. Changes to [daemon], \
-        [[interface]] and [conntrack] wait for a restart of lbd, and are named. An invalid file \
+        [[interface]], [conntrack] and [icmp] wait for a restart of lbd, and are named. An invalid file \
         changes nothing (exit code 4)."
     )]
     Reload {
@@ -167,6 +175,12 @@ pub(super) enum ConntrackCommand {
     List(ConntrackFilter),
     /// Shows how full the connection table is
     Stats,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum StatsCommand {
+    /// Shows why packets were refused, and the last few of them for each reason
+    Drops,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use super::{
     args::{
         BackendCommand, BackendName, Command, ConntrackCommand, ConntrackFilter, Output,
-        ServiceCommand,
+        ServiceCommand, StatsCommand,
     },
     client::{Client, Reply},
     error::CliError,
@@ -19,7 +19,9 @@ use super::{
     render,
 };
 use crate::{
-    api::{AddBackend, BackendInfo, ConnectionInfo, EditBackend, FileRequest, ServiceInfo},
+    api::{
+        AddBackend, BackendInfo, ConnectionInfo, DropInfo, EditBackend, FileRequest, ServiceInfo,
+    },
     config::DaemonSettings,
     model::Admin,
 };
@@ -53,7 +55,13 @@ impl Session {
                 self.show("/conntrack/stats", render::conntrack_stats, out)
                     .await
             }
-            Command::Stats => self.show("/stats", render::stats, out).await,
+            Command::Stats { what: None } => self.show("/stats", render::stats, out).await,
+            Command::Stats {
+                what: Some(StatsCommand::Drops),
+            } => {
+                let table = |list: &Vec<DropInfo>| render::drops(list);
+                self.show("/stats/drops", table, out).await
+            }
             Command::Reload { file } => {
                 let reply = self.post_file("/reload", file).await?;
                 self.print(reply, render::reloaded, out).await

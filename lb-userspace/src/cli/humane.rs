@@ -62,6 +62,15 @@ pub(super) fn seconds(number: u64) -> String {
     }
 }
 
+/// How long ago that is: tenths of seconds matter in the first minute.
+pub(super) fn ago(age_s: f64) -> String {
+    if age_s < 60.0 {
+        format!("{age_s:.1}s ago")
+    } else {
+        format!("{} ago", seconds(age_s as u64))
+    }
+}
+
 /// `part` of `whole` in percent; nothing of nothing is 0 %.
 pub(super) fn percent(part: u64, whole: u64) -> String {
     format!("{:.1}%", part as f64 * 100.0 / whole.max(1) as f64)
@@ -123,6 +132,19 @@ mod tests {
             (4 * 86_400 + 7 * 3_600, "4d07h"),
         ] {
             assert_eq!(seconds(number), text, "{number}");
+        }
+    }
+
+    #[test]
+    fn ages() {
+        for (number, text) in [
+            (0.0, "0.0s ago"),
+            (3.21, "3.2s ago"),
+            (59.94, "59.9s ago"),
+            (60.0, "1m00s ago"),
+            (7_260.9, "2h01m ago"),
+        ] {
+            assert_eq!(ago(number), text, "{number}");
         }
     }
 

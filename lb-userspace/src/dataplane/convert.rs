@@ -61,8 +61,9 @@ pub(super) fn tunnel(tunnel: &Tunnel) -> records::Tunnel {
 
 pub(super) fn backend(record: &BackendRecord) -> records::Backend {
     let (listen, own) = (record.listen, record.address);
-    // Through a tunnel the packet itself keeps its addresses.
-    let address_difference = if record.forwarding.sees_replies() {
+    // The same in every mode: when the mode changes, this record may be read with the service's old
+    // one. Between two families there is nothing to rewrite.
+    let address_difference = if listen.is_ipv4() == own.is_ipv4() {
         checksum::difference(&address_words(listen.ip()), &address_words(own.ip()))
     } else {
         0
@@ -73,7 +74,11 @@ pub(super) fn backend(record: &BackendRecord) -> records::Backend {
         hop: record.next_hop.as_ref().map(hop).unwrap_or_default(),
         address: address(own.ip()),
         port: own.port().to_be_bytes(),
-        service: record.service.0,
+        service: if record.is_reachable() {
+            record.service.0
+        } else {
+            0
+        },
         next_with_same_address: index(record.next_with_same_address),
         address_difference,
         tuple_difference: checksum::combine(address_difference, port_difference),
@@ -176,7 +181,8 @@ fn selection_seed(listen: SocketAddr) -> u64 {
     hasher.finish()
 }
 
-fn address(ip: IpAddr) -> [u8; 16] {
+/// 4 bytes of IPv4 and 12 of zero, or 16 of IPv6.
+pub(super) fn address(ip: IpAddr) -> [u8; 16] {
     match ip {
         IpAddr::V4(ip) => {
             let mut bytes = [0; 16];

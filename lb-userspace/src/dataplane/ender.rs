@@ -12,14 +12,14 @@ use std::{
 
 use aya::maps::{Array, Map, MapData, MapError};
 use lb_common::{
-    flow::{self, FlowValue, RECORDS, Tick},
+    flow::{self, Bucket, FlowValue, RECORDS, Tick},
     records::{Backend, Hop, Service, forwarding},
     tcp::{State, TimeoutClass},
 };
 
 use super::{
     DataPlaneError,
-    flows::{self, Key, Readable, Table, Tables},
+    flows::{self, Key, Table, Tables},
     mapped::Shared,
     plain::Plain,
 };
@@ -212,7 +212,7 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    fn table<B: Readable + Shared>(
+    fn table<B: Bucket<Word = AtomicU64> + Shared>(
         &mut self,
         table: &Table<B>,
         ended: &mut dyn FnMut(usize, FlowValue),
@@ -234,7 +234,11 @@ impl Sweep<'_> {
     }
 
     /// Ends this record if it is one to be ended; its state before, and its new value.
-    fn record<B: Readable>(&mut self, bucket: &B, slot: usize) -> Option<(State, FlowValue)>
+    fn record<B: Bucket<Word = AtomicU64>>(
+        &mut self,
+        bucket: &B,
+        slot: usize,
+    ) -> Option<(State, FlowValue)>
     where
         B::Key: Key,
     {
@@ -254,7 +258,7 @@ impl Sweep<'_> {
             if !candidate {
                 return None;
             }
-            let service = bucket.key_of(slot)?.service();
+            let service = bucket.key(slot)?.service();
             if expired && !expiring.contains(&service) {
                 return None;
             }
@@ -273,7 +277,7 @@ impl Sweep<'_> {
     }
 }
 
-fn marked<B: Readable + Shared>(
+fn marked<B: Bucket<Word = AtomicU64> + Shared>(
     table: &Table<B>,
     now: Tick,
     each: &mut dyn FnMut(usize, FlowValue),
@@ -289,7 +293,7 @@ fn marked<B: Readable + Shared>(
 }
 
 /// Client and service of a record that is what it was when it was marked.
-fn still_marked<B: Readable + Shared>(
+fn still_marked<B: Bucket<Word = AtomicU64> + Shared>(
     table: &Table<B>,
     ended: Ended,
 ) -> Option<(SocketAddr, ServiceId)>
@@ -299,7 +303,7 @@ where
     let record = ended.record as usize;
     let bucket = table.buckets.as_slice().get(record / RECORDS)?;
     let slot = record % RECORDS;
-    let key = bucket.key_of(slot)?;
+    let key = bucket.key(slot)?;
     // The key is the value's only if the value has not changed after the key was read.
     let word: &AtomicU64 = bucket.value(slot)?;
     let same = word.load(Ordering::Acquire) == ended.value.bits();
@@ -320,7 +324,7 @@ fn address(family: Family, address: [u8; 16], port: [u8; 2]) -> SocketAddr {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::flow::{Bucket as _, Bucket4, FlowKey4, insert};
+    use lb_common::flow::{Bucket4, FlowKey4, insert};
 
     use super::*;
 

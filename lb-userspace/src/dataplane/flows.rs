@@ -9,7 +9,6 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
@@ -20,7 +19,11 @@ use lb_common::{
 };
 
 use super::{
-    Connection, ConnectionTotals, DataPlaneError, convert, mapped::MappedArray, pins::Pins,
+    Connection, ConnectionTotals, DataPlaneError, convert,
+    mapped::{MappedArray, Shared},
+    pins::Pins,
+    ports::PortTables,
+    sys,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -41,15 +44,31 @@ pub(super) type Tables = Arc<FlowTables>;
 pub(super) struct FlowTables {
     pub(super) v4: Table<Bucket4<AtomicU64>>,
     pub(super) v6: Table<Bucket6<AtomicU64>>,
+    pub(super) ports: PortTables,
     /// Whose active connections are not forgotten when they expire, but ended
     /// ([`super::Ender`]).
     pub(super) ending: ServiceSet,
 }
 
-/// One family's table, and when each of its records was first seen.
+/// A table, and when each of its records was first seen.
 pub(super) struct Table<B> {
     pub(super) buckets: MappedArray<B>,
-    births: MappedArray<AtomicU64>,
+    births: Births,
+}
+
+/// Two births a word.
+enum Births {
+    Pinned(MappedArray<AtomicU64>),
+    Own(Box<[AtomicU64]>),
+}
+
+impl Births {
+    fn as_slice(&self) -> &[AtomicU64] {
+        match self {
+            Self::Pinned(births) => births.as_slice(),
+            Self::Own(births) => births,
+        }
+    }
 }
 
 /// A set of services that one thread changes and others read.
@@ -105,31 +124,16 @@ impl Key for FlowKey6 {
     }
 }
 
-/// A bucket that can be read as a whole.
-pub(super) trait Readable: Bucket<Word = AtomicU64> {
-    fn key_of(&self, slot: usize) -> Option<Self::Key>;
-}
-
-impl Readable for Bucket4<AtomicU64> {
-    fn key_of(&self, slot: usize) -> Option<FlowKey4> {
-        self.key(slot)
-    }
-}
-
-impl Readable for Bucket6<AtomicU64> {
-    fn key_of(&self, slot: usize) -> Option<FlowKey6> {
-        self.key(slot)
-    }
-}
-
 impl FlowTables {
-    /// Maps both tables, and the pinned arrays of birth times beside them, made if there are none.
+    /// Maps both tables, and the pinned arrays of birth times beside them, made if there are none;
+    /// beside them `ports`, whatever there are at the time.
     pub(super) fn new(
         v4: &MapData,
         buckets4: u32,
         v6: &MapData,
         buckets6: u32,
         pins: &Pins,
+        ports: PortTables,
     ) -> Result<Self, DataPlaneError> {
         Ok(Self {
             v4: Table {
@@ -140,6 +144,7 @@ impl FlowTables {
                 buckets: mapped(v6, buckets6)?,
                 births: births(pins, "FLOW_BIRTHS6", buckets6)?,
             },
+            ports,
             ending: ServiceSet::new(),
         })
     }
@@ -147,12 +152,12 @@ impl FlowTables {
     /// Forgets what has expired and counts the rest.
     pub(super) fn sweep(&self) -> ConnectionTotals {
         let now = now();
-        let mut totals = ConnectionTotals {
-            capacity: ((self.v4.records() + self.v6.records()) as f64 * LOAD) as u64,
-            ..ConnectionTotals::default()
-        };
+        let mut totals = ConnectionTotals::default();
         self.v4.sweep(now, &self.ending, &mut totals);
         self.v6.sweep(now, &self.ending, &mut totals);
+        let ports = self.ports.sweep(now, &self.ending, &mut totals);
+        let records = self.v4.records() + self.v6.records() + ports;
+        totals.capacity = (records as f64 * LOAD) as u64;
         totals
     }
 
@@ -163,26 +168,33 @@ impl FlowTables {
         visit: &mut dyn FnMut(Connection) -> bool,
     ) {
         let now = now();
-        if self.v4.visit(now, timeout, visit) {
-            self.v6.visit(now, timeout, visit);
-        }
+        let _ = self.v4.visit(now, timeout, visit)
+            && self.v6.visit(now, timeout, visit)
+            && self.ports.visit(now, timeout, visit);
     }
 }
 
-impl<B: Readable + super::mapped::Shared> Table<B>
+impl<B: Bucket<Word = AtomicU64> + Shared> Table<B>
 where
     B::Key: Key,
 {
     /// A table of no map.
     #[cfg(test)]
     pub(super) fn in_memory(buckets: u32) -> Self {
+        Self::unpinned(MappedArray::in_memory(buckets).unwrap())
+    }
+
+    /// One whose births are forgotten with the daemon: ages of connections that it finds begin with
+    /// how long they have been idle.
+    pub(super) fn unpinned(buckets: MappedArray<B>) -> Self {
+        let words = buckets.as_slice().len() * RECORDS / 2;
         Self {
-            buckets: MappedArray::in_memory(buckets).unwrap(),
-            births: MappedArray::in_memory(buckets * (RECORDS as u32 / 2)).unwrap(),
+            buckets,
+            births: Births::Own((0..words).map(|_| AtomicU64::new(0)).collect()),
         }
     }
 
-    fn records(&self) -> u64 {
+    pub(super) fn records(&self) -> u64 {
         (self.buckets.as_slice().len() * RECORDS) as u64
     }
 
@@ -198,7 +210,7 @@ where
                     continue;
                 }
                 if value.is_expired(now) && state.is_active() {
-                    let service = bucket.key_of(slot).map(Key::service);
+                    let service = bucket.key(slot).map(Key::service);
                     if service.is_some_and(|service| ending.has(service)) {
                         continue;
                     }
@@ -224,7 +236,7 @@ where
     }
 
     /// Whether `visit` wants more.
-    fn visit(
+    pub(super) fn visit(
         &self,
         now: Tick,
         timeout: &dyn Fn(ServiceId, State) -> u32,
@@ -251,10 +263,7 @@ where
         now: Tick,
         timeout: &dyn Fn(ServiceId, State) -> u32,
     ) -> Option<Connection> {
-        let key = bucket.key_of(slot)?;
-        // Finding the key again is what tells a record that is just changing hands.
-        let found = bucket.find(key).filter(|found| found.slot == slot)?;
-        let value = found.value;
+        let (key, value) = bucket.at(slot)?;
         if value.is_expired(now) {
             return None;
         }
@@ -278,8 +287,7 @@ where
         let Some(births) = self.births.as_slice().get(record / 2) else {
             return now;
         };
-        // Two births a word: 24 bits of tick, and 8 bits that tell one connection from the next
-        // in the same record.
+        // 24 bits of tick, and 8 bits that tell one connection from the next in the same record.
         let shift = 32 * (record % 2);
         let word = births.load(Ordering::Relaxed);
         let birth = (word >> shift) as u32;
@@ -298,17 +306,10 @@ where
 
 /// The packet path's clock: coarse, monotonic, in ticks.
 pub(super) fn now() -> Tick {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: a valid place for the answer; this clock exists since Linux 2.6.32.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    let since_boot = Duration::new(time.tv_sec as u64, time.tv_nsec as u32);
-    Tick::from_nanoseconds(since_boot.as_nanos() as u64)
+    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
 }
 
-fn mapped<T: super::mapped::Shared>(
+pub(super) fn mapped<T: Shared>(
     data: &MapData,
     entries: u32,
 ) -> Result<MappedArray<T>, DataPlaneError> {
@@ -317,7 +318,7 @@ fn mapped<T: super::mapped::Shared>(
 }
 
 /// The packet path never touches these; they are pinned so that ages survive the daemon.
-fn births(pins: &Pins, name: &str, buckets: u32) -> Result<MappedArray<AtomicU64>, DataPlaneError> {
+fn births(pins: &Pins, name: &str, buckets: u32) -> Result<Births, DataPlaneError> {
     /// `BPF_F_MMAPABLE`
     const MMAPABLE: u32 = 1 << 10;
     let entries = buckets * (RECORDS as u32 / 2);
@@ -331,11 +332,11 @@ fn births(pins: &Pins, name: &str, buckets: u32) -> Result<MappedArray<AtomicU64
     if path.exists() {
         let data = MapData::from_pin(&path).map_err(failed)?;
         let map: Array<_, u64> = Map::Array(data).try_into().map_err(failed)?;
-        return mapped(map.map(), entries);
+        return Ok(Births::Pinned(mapped(map.map(), entries)?));
     }
     let map = Array::<MapData, u64>::create(entries, MMAPABLE).map_err(failed)?;
     let births = mapped(map.map(), entries)?;
     map.pin(&path)
         .map_err(|error| DataPlaneError::new("pin the flows' ages", error))?;
-    Ok(births)
+    Ok(Births::Pinned(births))
 }

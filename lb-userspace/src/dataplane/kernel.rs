@@ -20,7 +20,9 @@ use super::{
     links::{self, Links},
     pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
+    ports::PortTables,
     reader::KernelReader,
+    samples::Samples,
     tx_ports::TxPorts,
     writer::KernelWriter,
 };
@@ -59,6 +61,7 @@ pub struct DataPlane {
     pins: Pins,
     writer: Option<KernelWriter>,
     tx_ports: TxPorts,
+    samples: Arc<Samples>,
     reader: Arc<KernelReader>,
     ender: Arc<Ender>,
     links: Links,
@@ -131,17 +134,23 @@ impl DataPlane {
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;
 
+        let ports = PortTables::default();
         let tables = FlowTables::new(
             &map_data(open(FLOWS4)?)?,
             buckets4,
             &map_data(open(FLOWS6)?)?,
             buckets6,
             &pins,
+            ports.clone(),
         )?;
         let tables: Tables = Arc::new(tables);
-        let reader = Arc::new(KernelReader::new(&mut open, tables.clone())?);
+        let samples = Samples::new(open("SAMPLES")?)
+            .map_err(|error| DataPlaneError::new("open the samples", error))?;
+        let samples = Arc::new(samples);
+        let reader = KernelReader::new(&mut open, tables.clone(), samples.clone())?;
+        let reader = Arc::new(reader);
         let ender = Arc::new(Ender::new(&mut open, tables)?);
-        let writer = KernelWriter::new(&mut open)?;
+        let writer = KernelWriter::new(&mut open, ports, samples.clone())?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
         info!(
             program,
@@ -157,6 +166,7 @@ impl DataPlane {
             pins,
             writer: Some(writer),
             tx_ports,
+            samples,
             reader,
             ender,
             links: Links::default(),
@@ -203,6 +213,29 @@ impl DataPlane {
         self.links.attach(xdp, &self.pins, wanted)?;
         self.reader.set_interfaces(self.links.attached().to_vec());
         Ok(())
+    }
+
+    /// Keeps the last samples of refused packets at hand until the task is ended.
+    ///
+    /// # Errors
+    ///
+    /// The ring buffer cannot be read, or this is not a tokio runtime.
+    pub fn collect_samples(&self) -> Result<tokio::task::JoinHandle<()>, DataPlaneError> {
+        let failed = || "collect the samples";
+        let descriptor = self
+            .samples
+            .descriptor()
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        // SAFETY: the descriptor is owned, and is the same for as long as it is registered.
+        let ring = unsafe { tokio::io::unix::AsyncFd::register(descriptor) }
+            .map_err(|error| DataPlaneError::new(failed(), error))?;
+        let samples = self.samples.clone();
+        Ok(tokio::spawn(async move {
+            while let Ok(mut ready) = ring.readable().await {
+                samples.collect();
+                ready.clear_ready();
+            }
+        }))
     }
 
     /// Forwards the program's log statements to `tracing` until the task is ended.
@@ -306,7 +339,8 @@ pub(super) fn has_multi_buffer() -> bool {
 /// index in the program array.
 const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
     ("lb_tunnel", "lb_tunnel_linear", program::TUNNEL),
-    ("lb_full_nat", "lb_full_nat_linear", program::FULL_NAT),
+    ("lb_full_nat4", "lb_full_nat4_linear", program::FULL_NAT4),
+    ("lb_full_nat6", "lb_full_nat6_linear", program::FULL_NAT6),
     ("lb_icmp", "lb_icmp_linear", program::ICMP),
     ("lb_refuse", "lb_refuse_linear", program::REFUSE),
     ("lb_open4", "lb_open4_linear", program::OPEN4),

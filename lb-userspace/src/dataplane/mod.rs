@@ -15,8 +15,11 @@ mod links;
 mod mapped;
 mod pins;
 mod plain;
+mod ports;
 mod reader;
 mod removal;
+mod samples;
+mod snat;
 mod sys;
 mod tx_ports;
 mod writer;
@@ -162,6 +165,20 @@ pub struct BackendRecord {
     pub next_with_same_address: Option<BackendIndex>,
 }
 
+impl BackendRecord {
+    /// Whether packets of the service's family can be sent to it. Connections of a backend that was
+    /// removed may name it when its service is no longer a tunnel, which alone has a family of its
+    /// own. The packet path then takes it for one that is not there; its counters stay.
+    pub fn is_reachable(&self) -> bool {
+        self.forwarding.is_tunnel() || self.listen.is_ipv4() == self.address.is_ipv4()
+    }
+
+    /// Whether packets from its address may be replies.
+    pub fn is_in_chain(&self) -> bool {
+        self.forwarding.sees_replies() && self.is_reachable()
+    }
+}
+
 /// Why the kernel refused a read or a write of the data plane.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {action}")]
@@ -202,6 +219,8 @@ pub trait Reader: Send + Sync {
     /// Living connections by state, and by backend (index `BackendIndex.0`), in one sweep.
     fn connection_totals(&self) -> ConnectionTotals;
     fn interfaces(&self) -> Vec<AttachedInterface>;
+    /// The last few refused packets of every service and reason, the newest first.
+    fn samples(&self) -> Vec<Sample>;
 }
 
 /// Sums over all CPUs.
@@ -218,9 +237,24 @@ pub struct ReasonCount {
     pub reason: &'static str,
     /// For people.
     pub description: &'static str,
-    /// False: the packet was passed to the host's stack, not dropped.
+    /// False: it says what else became of the packets.
     pub dropped: bool,
     pub packets: u64,
+}
+
+/// A refused packet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sample {
+    /// `None`: aimed at no service in particular.
+    pub service: Option<ServiceId>,
+    /// As in [`ReasonCount`].
+    pub reason: &'static str,
+    /// Address, and port where it could be read.
+    pub source: (IpAddr, Option<u16>),
+    pub destination: (IpAddr, Option<u16>),
+    /// The name of the one it came in by, or `#` and its index.
+    pub interface: String,
+    pub age: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -235,7 +269,8 @@ pub struct Connection {
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ConnectionTotals {
-    /// Flows that the table was made for, both address families.
+    /// Connections that there is room for: the flows that the tables were made for, of both address
+    /// families, and as large a share of the ports of every address that `full-nat` sends from.
     pub capacity: u64,
     pub used: u64,
     pub established: u64,

@@ -26,8 +26,10 @@ use lb_common::{
     reason::Reason,
     records::{
         Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
-        MAX_LAST_HOPS, MAX_SERVICES, SAMPLE_BYTES, Service, Settings, Tunnel, program,
+        MAX_LAST_HOPS, MAX_SERVICES, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Service, Settings, Tunnel,
+        program,
     },
+    snat::SnatPool,
 };
 
 use super::{
@@ -170,6 +172,12 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("REASON_COUNTERS", 4, 8, MAX_SERVICES * Reason::ROW),
     map("TX_PORTS", 4, 8, 256),
     map("TUNNELS", 4, size_of::<Tunnel>(), MAX_SERVICES),
+    map("SNAT_POOLS", 4, size_of::<SnatPool>(), MAX_SERVICES),
+    map("SNAT_ADDRESSES", 4, 16, MAX_SNAT_ADDRESSES),
+    map("SNAT_BY_ADDRESS4", 4, 4, MAX_SNAT_ADDRESSES),
+    map("SNAT_BY_ADDRESS6", 16, 4, MAX_SNAT_ADDRESSES),
+    map("SNAT_PORTS4", 4, 4, MAX_SNAT_ADDRESSES),
+    map("SNAT_PORTS6", 4, 4, MAX_SNAT_ADDRESSES),
     map("SETTINGS", 4, size_of::<Settings>(), 1),
     map("FLOOD_METER", 4, size_of::<FloodMeter>(), 1),
     map("TICK_METERS", 4, size_of::<TickMeter>(), TickMeter::COUNT),

@@ -2,7 +2,10 @@
 
 use lb_common::{
     decap,
-    records::{Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Service, Settings, Tunnel},
+    records::{
+        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Sample, Service, Settings, Tunnel,
+    },
+    snat::SnatPool,
 };
 
 /// Types whose every byte counts: `repr(C)`, no padding, any bytes are a value.
@@ -29,6 +32,10 @@ unsafe impl Record for Tunnel {}
 // SAFETY: as above.
 unsafe impl Record for Settings {}
 // SAFETY: as above.
+unsafe impl Record for SnatPool {}
+// SAFETY: as above.
+unsafe impl Record for Sample {}
+// SAFETY: as above.
 unsafe impl Record for decap::Settings {}
 
 /// A record as a key or a value of aya's maps.
@@ -44,4 +51,10 @@ pub(super) fn words<T: Record>(record: T) -> [u64; 8] {
     const { assert!(size_of::<T>() == 64) };
     // SAFETY: both are 64 bytes, `T` has no padding, and any bytes are eight words.
     unsafe { std::mem::transmute_copy(&record) }
+}
+
+/// The record that these bytes are, if they are as many.
+pub(super) fn read<T: Record>(bytes: &[u8]) -> Option<T> {
+    // SAFETY: there are enough bytes, any of them are a value, and no alignment is asked for.
+    (bytes.len() == size_of::<T>()).then(|| unsafe { bytes.as_ptr().cast::<T>().read_unaligned() })
 }

@@ -1,13 +1,13 @@
 //! Reads counters and connections.
 
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aya::maps::{Array, Map, MapData, PerCpuArray};
 use lb_common::{reason::Reason, records::Service, tcp::State};
 
 use super::{
     AttachedInterface, BackendCounters, Connection, ConnectionTotals, DataPlaneError, Reader,
-    ReasonCount, ServiceCounters, flows::Tables, plain::Plain,
+    ReasonCount, Sample, ServiceCounters, flows::Tables, plain::Plain, samples::Samples,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -17,6 +17,7 @@ pub struct KernelReader {
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
     tables: Tables,
+    samples: Arc<Samples>,
     interfaces: RwLock<Vec<AttachedInterface>>,
 }
 
@@ -24,6 +25,7 @@ impl KernelReader {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
         tables: Tables,
+        samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
         let failed = |error: aya::maps::MapError| DataPlaneError::new("open the counters", error);
         Ok(Self {
@@ -31,6 +33,7 @@ impl KernelReader {
             backend_counters: open("BACKEND_COUNTERS")?.try_into().map_err(failed)?,
             reason_counters: open("REASON_COUNTERS")?.try_into().map_err(failed)?,
             tables,
+            samples,
             interfaces: RwLock::default(),
         })
     }
@@ -117,5 +120,9 @@ impl Reader for KernelReader {
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        self.samples.all()
     }
 }

@@ -8,7 +8,19 @@ use std::{
         unix::ffi::OsStrExt as _,
     },
     path::Path,
+    time::Duration,
 };
+
+/// The clock of the packet path, since boot: coarse and monotonic.
+pub(super) fn monotonic() -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: a valid place for the answer; this clock exists since Linux 2.6.32.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
 
 /// Removes an element of a map whose keys are 32 bits. Removing what is not there is no error.
 pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {

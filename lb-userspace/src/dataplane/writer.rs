@@ -4,7 +4,10 @@ use std::{
     collections::{BTreeSet, HashMap as Index},
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use aya::maps::{
@@ -24,10 +27,13 @@ use super::{
     kernel::map_data,
     mapped::MappedArray,
     plain::{Plain, words},
+    ports::PortTables,
+    samples::Samples,
+    snat::SnatWriter,
     sys,
     tx_ports::TxPorts,
 };
-use crate::model::{BackendIndex, ServiceId};
+use crate::model::{BackendIndex, Forwarding, ServiceId};
 
 /// Words of a [`lb_common::records::Service`] that the packet path or a table swap writes too.
 const SLOTS_AND_HALF: usize = 1;
@@ -52,8 +58,10 @@ pub struct KernelWriter {
     endpoints: EndpointMaps,
     backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
     reason_counters: PerCpuArray<MapData, u64>,
+    samples: Arc<Samples>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
+    snat: SnatWriter,
     cpus: usize,
 }
 
@@ -72,6 +80,8 @@ struct EndpointMaps {
 impl KernelWriter {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
+        ports: PortTables,
+        samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
@@ -110,8 +120,10 @@ impl KernelWriter {
             reason_counters: open("REASON_COUNTERS")?
                 .try_into()
                 .map_err(opened("REASON_COUNTERS"))?,
+            samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
+            snat: SnatWriter::new(open, ports)?,
             cpus,
         })
     }
@@ -193,6 +205,7 @@ impl KernelWriter {
             self.reason_counters
                 .set(index, PerCpuValues::try_from(vec![0; self.cpus])?, 0)?;
         }
+        self.samples.forget(service);
         Ok(())
     }
 
@@ -301,11 +314,18 @@ impl Writer for KernelWriter {
                 self.tunnels
                     .set(u32::from(service.0), tunnel, 0)
                     .map_err(failed)?;
+                match record.forwarding {
+                    Forwarding::FullNat => self.snat.write_pool(*service, &record.snat)?,
+                    _ => self.snat.clear_pool(*service)?,
+                }
                 self.write_service(*service, record).ok_or_else(|| {
                     DataPlaneError::new(format!("write service {}", service.0), "no such record")
                 })
             }
-            MapWrite::ClearService { service } => self.clear_service(*service).map_err(failed),
+            MapWrite::ClearService { service } => {
+                self.clear_service(*service).map_err(failed)?;
+                self.snat.clear_pool(*service)
+            }
             MapWrite::Listen { address, service } => {
                 self.listen(*address, *service).map_err(failed)
             }

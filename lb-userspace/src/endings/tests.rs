@@ -206,7 +206,7 @@ fn many_are_prodded_one_after_the_other() {
     let mut sent = 0;
     for ms in (0..1000).step_by(5) {
         let (frames, pause) = scene.at(ms);
-        assert!(frames.len() <= 1100, "{} at once", frames.len());
+        assert!(frames.len() <= 252, "{} at once", frames.len());
         assert!(pause.is_some_and(|pause| pause <= 10 * MS + MS));
         sent += frames.len();
     }

@@ -2,7 +2,11 @@
 
 use std::fmt;
 
-use super::{ids::AllocationError, state::StateError};
+use super::{
+    ids::AllocationError,
+    settings::{difference, differences, is_in_maps, settings},
+    state::StateError,
+};
 use crate::{
     dataplane::DataPlaneError,
     model::{Admin, Backend, ConflictKind, Desired, Name, Service, Weight, nearest},
@@ -132,9 +136,18 @@ fn suggestion<'n>(name: &Name, candidates: impl Iterator<Item = &'n Name> + Clon
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Edit {
     service: Name,
-    /// `None`: it is about the service as a whole.
-    backend: Option<Name>,
+    subject: Subject,
     what: String,
+}
+
+/// What an edit is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Subject {
+    /// The service as a whole.
+    Service,
+    /// One of its settings, by its key.
+    Setting(&'static str),
+    Backend(Name),
 }
 
 impl Edit {
@@ -142,25 +155,39 @@ impl Edit {
     pub(super) fn is_in_both(&self, one: &Desired, other: &Desired) -> bool {
         let service = |desired: &'_ Desired| desired.service(self.service.as_str()).cloned();
         let (one, other) = (service(one), service(other));
-        match &self.backend {
-            Some(name) => {
+        match &self.subject {
+            Subject::Service => one.is_some() == other.is_some(),
+            Subject::Setting(key) => {
+                let value = |service: Option<Service>| {
+                    let of_key = settings(&service?).into_iter().find(|(k, _)| k == key);
+                    of_key.map(|(_, value)| value)
+                };
+                value(one) == value(other)
+            }
+            Subject::Backend(name) => {
                 let backend = |service: Option<Service>| service?.backend(name.as_str()).cloned();
                 backend(one) == backend(other)
             }
-            None => one.is_some() == other.is_some(),
         }
+    }
+
+    /// Whether it is of no consequence for what the data plane holds, so that no plan tells it.
+    pub(super) fn is_beside_the_maps(&self) -> bool {
+        matches!(self.subject, Subject::Setting(key) if !is_in_maps(key))
     }
 }
 
 impl fmt::Display for Edit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.backend {
-            Some(backend) => write!(
+        match &self.subject {
+            Subject::Backend(backend) => write!(
                 f,
                 "service {}: backend {backend} {}",
                 self.service, self.what
             ),
-            None => write!(f, "service {} {}", self.service, self.what),
+            Subject::Service | Subject::Setting(_) => {
+                write!(f, "service {} {}", self.service, self.what)
+            }
         }
     }
 }
@@ -170,12 +197,15 @@ pub fn edits(file: &Desired, running: &Desired) -> Vec<Edit> {
     let mut edits = Vec::new();
     let of_service = |service: &Service, what: &str| Edit {
         service: service.name.clone(),
-        backend: None,
+        subject: Subject::Service,
         what: what.to_owned(),
     };
     for service in &running.services {
         match file.service(service.name.as_str()) {
-            Some(in_file) => edits.extend(backend_edits(in_file, service)),
+            Some(in_file) => {
+                edits.extend(setting_edits(in_file, service));
+                edits.extend(backend_edits(in_file, service));
+            }
             None => edits.push(of_service(service, "added")),
         }
     }
@@ -187,10 +217,29 @@ pub fn edits(file: &Desired, running: &Desired) -> Vec<Edit> {
     edits
 }
 
+fn setting_edits(file: &Service, running: &Service) -> impl Iterator<Item = Edit> {
+    let address = (file.listen != running.listen).then(|| {
+        let (before, now) = (file.listen.to_string(), running.listen.to_string());
+        (Subject::Service, difference("listen", &before, &now))
+    });
+    let settings = differences(file, running)
+        .into_iter()
+        .map(|(key, what)| (Subject::Setting(key), what));
+    let name = running.name.clone();
+    address
+        .into_iter()
+        .chain(settings)
+        .map(move |(subject, what)| Edit {
+            service: name.clone(),
+            subject,
+            what,
+        })
+}
+
 fn backend_edits(file: &Service, running: &Service) -> Vec<Edit> {
     let edit = |backend: &Backend, what| Edit {
         service: running.name.clone(),
-        backend: Some(backend.name.clone()),
+        subject: Subject::Backend(backend.name.clone()),
         what,
     };
     let mut edits = Vec::new();
@@ -202,7 +251,7 @@ fn backend_edits(file: &Service, running: &Service) -> Vec<Edit> {
         };
         let mut differs = |key: &str, old: String, new: String| {
             if old != new {
-                edits.push(edit(now, format!("has {key} {new}, not {old}")));
+                edits.push(edit(now, difference(key, &old, &new)));
             }
         };
         differs(

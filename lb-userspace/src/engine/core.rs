@@ -162,11 +162,14 @@ impl Core {
         }
         let done = self.converge();
         self.publish();
-        match done {
-            // Not everything that is wanted shows in the maps at once.
-            Ok(lines) if lines.is_empty() => Ok(edits.iter().map(Edit::to_string).collect()),
-            done => done.map_err(ChangeError::DataPlane),
-        }
+        let mut lines = done.map_err(ChangeError::DataPlane)?;
+        // Not everything that is wanted shows in the maps at once, and some of it never does.
+        let says_nothing = lines.is_empty();
+        let untold = edits
+            .iter()
+            .filter(|edit| says_nothing || edit.is_beside_the_maps());
+        lines.extend(untold.map(Edit::to_string));
+        Ok(lines)
     }
 
     /// What `lbctl` had changed since the file was loaded, and a newly loaded file does not say.
@@ -222,6 +225,7 @@ impl Core {
             } => {
                 self.observed.next_hops.insert(address, resolution);
             }
+            Observation::Attached { all_native } => self.observed.all_native = all_native,
         }
     }
 

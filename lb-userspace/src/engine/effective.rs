@@ -16,8 +16,8 @@ use crate::{
     config::timeouts,
     dataplane::{BackendRecord, ServiceRecord, Slot},
     model::{
-        Admin, Backend, BackendIndex, CheckKind, Desired, Health, Name, NextHop, Profile, Service,
-        ServiceId, Unresolved, Weight,
+        Admin, Backend, BackendIndex, CheckKind, Desired, Forwarding, Health, Name, NextHop,
+        Profile, Service, ServiceId, Unresolved, Weight,
     },
     table::BaseTable,
 };
@@ -34,6 +34,9 @@ pub type Bases = BTreeMap<ServiceId, Arc<BaseTable>>;
 pub struct Observed {
     pub health: BTreeMap<BackendIndex, Verdict>,
     pub next_hops: BTreeMap<IpAddr, Resolution>,
+    /// Every interface hands over packets as they were received. In generic mode the kernel may
+    /// have merged several into one that is larger than any MTU (GRO). False while it is not known.
+    pub all_native: bool,
 }
 
 /// What the probes say of a backend, and why.
@@ -87,7 +90,9 @@ pub struct Effective {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveService {
-    pub name: Name,
+    /// As it was last wanted, without its backends: also what becomes of connections that expire,
+    /// or lose their backend.
+    pub service: Service,
     /// `None`: it was removed, and only its last connections go on.
     pub table: Option<TableInUse>,
 }
@@ -234,14 +239,15 @@ fn add_backends(
             None => (Weight(0), Standing::Removed),
         };
         let next_hop = inputs.observed.next_hop(address.ip());
-        let forwarding = allocated.last_wanted.forwarding;
-        let max_packet = next_hop.as_ref().map_or(0, |hop| {
-            hop.mtu.saturating_sub(forwarding.overhead(address.ip()))
-        });
+        let service = &allocated.last_wanted;
+        let max_packet = match &next_hop {
+            Ok(hop) => max_packet(hop, service.forwarding, address.ip(), inputs.observed),
+            Err(_) => 0,
+        };
         let record = BackendRecord {
             service: id,
-            listen: allocated.last_wanted.listen,
-            forwarding,
+            listen: service.listen,
+            forwarding: service.forwarding,
             max_packet,
             address,
             accepts_new: standing.accepts_new(),
@@ -257,6 +263,17 @@ fn add_backends(
             next_hop,
         };
         effective.backends.insert(known.index, backend);
+    }
+}
+
+/// As in [`BackendRecord::max_packet`].
+fn max_packet(hop: &NextHop, forwarding: Forwarding, backend: IpAddr, observed: &Observed) -> u16 {
+    // Of a merged packet only the parts must fit: what sends it divides it again. Inside of a tunnel
+    // nothing does.
+    if forwarding.is_tunnel() || observed.all_native {
+        hop.mtu.saturating_sub(forwarding.overhead(backend))
+    } else {
+        0
     }
 }
 
@@ -288,13 +305,13 @@ fn add_service(
         maps.tables.insert(id, in_map);
         maps.listens.insert(service.listen, id);
     }
-    let name = service.name.clone();
+    let service = service.clone();
     effective
         .services
-        .insert(id, EffectiveService { name, table });
+        .insert(id, EffectiveService { service, table });
 }
 
-/// Chains the backends that share an address, in the order of their indices. The order is kept
+/// Chains the backends that share an address and whose replies are seen, in the order of their indices. The order is kept
 /// whoever comes and goes: it is what lets a plan change a chain link by link while packets follow
 /// it (see [`super::plan`]).
 fn chain_endpoints(maps: &mut Maps) {
@@ -303,7 +320,7 @@ fn chain_endpoints(maps: &mut Maps) {
     let replying = maps
         .backends
         .iter()
-        .filter(|(_, record)| record.forwarding.sees_replies());
+        .filter(|(_, record)| record.is_in_chain());
     for (&index, record) in replying {
         match last.insert(record.address, index) {
             Some(before) => links.push((before, index)),

@@ -19,7 +19,7 @@ use crate::{
     model::{Health, Name},
 };
 
-/// Something that was found out about a backend.
+/// Something that was found out about a backend, or about the way to all of them.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Observation {
     Health {
@@ -32,6 +32,11 @@ pub enum Observation {
     NextHop {
         address: IpAddr,
         resolution: Resolution,
+    },
+    /// The program is attached to its interfaces.
+    Attached {
+        /// In native mode to each.
+        all_native: bool,
     },
 }
 

@@ -14,6 +14,7 @@
 //! * `maps`: what the maps hold, as far as written.
 //! * `state`: what outlives the daemon, and why a SIGKILL between any two steps does no harm.
 //! * `core`: all of these together, without concurrency; `handle`: its thread, and the way to it.
+//! * `settings`: those of a service, by the keys of the file.
 //! * `snapshot`: what readers see.
 
 mod change;
@@ -24,6 +25,7 @@ mod ids;
 mod maps;
 mod plan;
 mod reason;
+mod settings;
 mod snapshot;
 mod state;
 #[cfg(test)]

@@ -4,20 +4,35 @@
 //! after each step, every number that the packet path may follow leads to something that exists:
 //!
 //! 1. addresses that nobody listens on any more are unlistened;
-//! 2. backend records are written, and then the endpoints that lead to them;
-//! 3. per service: its slot table, which names backends, then its record;
-//! 4. addresses are listened on;
-//! 5. what nothing leads to any more is removed: endpoints, tables, backends, services.
+//! 2. records of services that become tunnels are written;
+//! 3. backend records in chains are written, then the endpoints that lead to them, then the records
+//!    of other backends;
+//! 4. per service: its slot table, which names backends, then its record;
+//! 5. addresses are listened on;
+//! 6. what nothing leads to any more is removed: endpoints, tables, backends, services.
+//!
+//! **Modes.** A service's mode is in its record, and changes at one stroke; a backend's record is
+//! good for every mode, but for its chain (below) and for one thing: an address of another family
+//! than the service's can be reached through a tunnel only. So a service becomes a tunnel before
+//! its backends of the other family are written, and is none any more only after its table names
+//! none of them and their records are closed ([`BackendRecord::is_reachable`]).
 //!
 //! **Chains.** Backends that share an address are chained by index, ascending. Records are written
 //! from the highest index down, so a new one has its way on before anything leads to it, and one
 //! that goes keeps its way on until it is cleared. As the order of those that stay is the same
-//! before and after, a packet that follows a chain reaches every one of them at any moment.
+//! before and after, a packet that follows a chain reaches every one of them at any moment. One that
+//! leaves its chain, as its service sees no replies any more, keeps its record until the endpoints
+//! lead around it.
+//!
+//! [`BackendRecord::is_reachable`]: crate::dataplane::BackendRecord::is_reachable
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use super::{Effective, reason::Reasons};
-use crate::dataplane::MapWrite;
+use crate::{
+    dataplane::{BackendRecord, MapWrite, ServiceRecord},
+    model::ServiceId,
+};
 
 /// One write, and why.
 #[derive(Clone, Debug, PartialEq)]
@@ -33,11 +48,14 @@ pub fn plan(old: &Effective, new: &Effective) -> Vec<Step> {
         old,
         new,
         reasons: Reasons { old, new },
+        tunnels: BTreeMap::new(),
         steps: Vec::new(),
     };
     plan.unlisten();
-    plan.write_backends();
+    plan.begin_tunnels();
+    plan.write_backends(BackendRecord::is_in_chain);
     plan.bind_endpoints();
+    plan.write_backends(|record| record.is_reachable() && !record.is_in_chain());
     plan.write_services();
     plan.listen();
     plan.remove();
@@ -98,6 +116,8 @@ struct Planner<'a> {
     old: &'a Effective,
     new: &'a Effective,
     reasons: Reasons<'a>,
+    /// Records that [`Self::begin_tunnels`] has written.
+    tunnels: BTreeMap<ServiceId, ServiceRecord>,
     steps: Vec<Step>,
 }
 
@@ -115,8 +135,29 @@ impl Planner<'_> {
         }
     }
 
-    fn write_backends(&mut self) {
+    /// Of a service that has a table, the record goes on to match it.
+    fn begin_tunnels(&mut self) {
+        for (&service, record) in &self.new.maps.services {
+            let before = self.old.maps.services.get(&service);
+            if !record.forwarding.is_tunnel() || before.is_some_and(|b| b.forwarding.is_tunnel()) {
+                continue;
+            }
+            let record = ServiceRecord {
+                slots: before.map_or(record.slots, |before| before.slots),
+                ..record.clone()
+            };
+            self.tunnels.insert(service, record.clone());
+            let reason = self.reasons.service_written(service);
+            self.push(MapWrite::WriteService { service, record }, reason);
+        }
+    }
+
+    /// Those that `which` is true of.
+    fn write_backends(&mut self, which: impl Fn(&BackendRecord) -> bool) {
         for (&backend, record) in self.new.maps.backends.iter().rev() {
+            if !which(record) {
+                continue;
+            }
             let before = self.old.maps.backends.get(&backend);
             if before != Some(record) {
                 let reason = self.reasons.backend_written(backend);
@@ -137,29 +178,39 @@ impl Planner<'_> {
 
     fn write_services(&mut self) {
         for (&service, record) in &self.new.maps.services {
-            let before = self.old.maps.tables.get(&service);
-            if let Some(table) = self.new.maps.tables.get(&service) {
-                let size = table.size;
-                if before.is_none_or(|before| before.size != size) {
-                    let reason = self.reasons.table_created(service, size);
-                    let write = MapWrite::CreateTable {
-                        service,
-                        slots: size,
-                    };
-                    self.push(write, reason);
-                }
-                if before != Some(table)
-                    && let Some(slots) = table.slots.clone()
-                {
-                    let reason = self.reasons.table_written(service);
-                    self.push(MapWrite::WriteTable { service, slots }, reason);
-                }
-            }
-            if self.old.maps.services.get(&service) != Some(record) {
+            self.write_table(service);
+            self.write_backends(|record| record.service == service && !record.is_reachable());
+            let before = self
+                .tunnels
+                .get(&service)
+                .or(self.old.maps.services.get(&service));
+            if before != Some(record) {
                 let reason = self.reasons.service_written(service);
                 let record = record.clone();
                 self.push(MapWrite::WriteService { service, record }, reason);
             }
+        }
+    }
+
+    fn write_table(&mut self, service: ServiceId) {
+        let before = self.old.maps.tables.get(&service);
+        let Some(table) = self.new.maps.tables.get(&service) else {
+            return;
+        };
+        let size = table.size;
+        if before.is_none_or(|before| before.size != size) {
+            let reason = self.reasons.table_created(service, size);
+            let write = MapWrite::CreateTable {
+                service,
+                slots: size,
+            };
+            self.push(write, reason);
+        }
+        if before != Some(table)
+            && let Some(slots) = table.slots.clone()
+        {
+            let reason = self.reasons.table_written(service);
+            self.push(MapWrite::WriteTable { service, slots }, reason);
         }
     }
 
@@ -176,7 +227,7 @@ impl Planner<'_> {
         let (old, new) = (&self.old.maps, &self.new.maps);
         for (&address, &backend) in &old.endpoints {
             if !new.endpoints.contains_key(&address) {
-                let reason = self.reasons.backend_cleared(backend);
+                let reason = self.reasons.endpoint_unbound(backend);
                 self.push(MapWrite::UnbindEndpoint { address }, reason);
             }
         }

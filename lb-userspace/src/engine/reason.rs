@@ -5,7 +5,10 @@ use std::{
     net::SocketAddr,
 };
 
-use super::effective::{Effective, EffectiveBackend, Standing};
+use super::{
+    effective::{Effective, EffectiveBackend, Standing},
+    settings::{difference, differences, is_in_maps},
+};
 use crate::{
     dataplane::Slot,
     model::{BackendIndex, ServiceId, Weight},
@@ -24,9 +27,26 @@ impl Reasons<'_> {
 
     pub(super) fn service_written(&self, service: ServiceId) -> String {
         let name = self.service(service);
-        match self.old.maps.services.contains_key(&service) {
-            true => format!("{name} has new settings"),
-            false => format!("{name} is new"),
+        let both = (
+            self.old.services.get(&service),
+            self.new.services.get(&service),
+        );
+        let (Some(old), Some(new)) = both else {
+            return format!("{name} is new");
+        };
+        let (old, new) = (&old.service, &new.service);
+        let told: Vec<String> = differences(old, new)
+            .into_iter()
+            .filter(|(key, _)| is_in_maps(key))
+            .map(|(_, what)| what)
+            .collect();
+        let consequence = match old.forwarding.breaks_connections_for(new.forwarding) {
+            true => ": the connections that it has break, as backends know them by other addresses",
+            false => "",
+        };
+        match told.as_slice() {
+            [] => format!("{name} is written again"),
+            told => format!("{name} {}{consequence}", told.join(", ")),
         }
     }
 
@@ -44,7 +64,11 @@ impl Reasons<'_> {
     pub(super) fn table_created(&self, service: ServiceId, slots: u32) -> String {
         let name = self.service(service);
         match self.old.maps.tables.get(&service) {
-            Some(before) => format!("{name} has a table of {slots} slots, not {}", before.size),
+            Some(before) => {
+                let before = before.size.to_string();
+                let what = difference("table_size", &before, &slots.to_string());
+                format!("{name} {what}")
+            }
             None => format!("{name} is new"),
         }
     }
@@ -87,6 +111,13 @@ impl Reasons<'_> {
             self.new.maps.backends.get(&index),
         );
         match (records, &now.next_hop) {
+            ((Some(old), Some(new)), _) if old.is_reachable() && !new.is_reachable() => format!(
+                "{name}: backend {} ({}) is out of reach: its connections end",
+                now.name, new.address
+            ),
+            ((Some(old), Some(new)), _) if old.forwarding != new.forwarding => {
+                self.service_written(now.service)
+            }
             ((Some(old), Some(new)), Ok(hop)) if old.next_hop != new.next_hop => format!(
                 "{name}: backend {} is reached through {} at {}",
                 now.name, hop.interface, hop.destination_mac
@@ -102,19 +133,35 @@ impl Reasons<'_> {
                     now.name, new.address
                 )
             }
+            ((Some(old), Some(new)), _) if old.max_packet != new.max_packet => {
+                match new.max_packet {
+                    0 => format!("{name}: packets for its backends may be of any size"),
+                    _ => format!("{name}: packets for its backends are held against the MTU"),
+                }
+            }
             _ => format!("{name}: backend {} is written again", now.name),
         }
     }
 
     pub(super) fn endpoint_bound(&self, address: SocketAddr, index: BackendIndex) -> String {
+        let before = self.old.maps.backends.get(&index);
         match self.new.backends.get(&index) {
-            Some(_) if !self.old.maps.backends.contains_key(&index) => self.backend_written(index),
+            Some(_) if before.is_none_or(|before| !before.is_in_chain()) => {
+                self.backend_written(index)
+            }
             Some(backend) => format!(
                 "{}: backend {} is the first one at {address}",
                 self.service(backend.service),
                 backend.name
             ),
             None => String::new(),
+        }
+    }
+
+    pub(super) fn endpoint_unbound(&self, index: BackendIndex) -> String {
+        match self.new.maps.backends.contains_key(&index) {
+            true => self.backend_written(index),
+            false => self.backend_cleared(index),
         }
     }
 
@@ -132,7 +179,7 @@ impl Reasons<'_> {
     fn service(&self, id: ServiceId) -> String {
         let known = self.new.services.get(&id).or(self.old.services.get(&id));
         match known {
-            Some(service) => format!("service {}", service.name),
+            Some(known) => format!("service {}", known.service.name),
             None => format!("service #{}", id.0),
         }
     }

@@ -300,6 +300,8 @@ struct StoredObserved {
     boot: Option<String>,
     health: BTreeMap<BackendIndex, Verdict>,
     next_hops: BTreeMap<IpAddr, StoredNextHop>,
+    #[serde(default)]
+    all_native: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -331,6 +333,7 @@ impl StoredObserved {
             boot: boot_id(),
             health: observed.health.clone(),
             next_hops: resolved.collect(),
+            all_native: observed.all_native,
         }
     }
 
@@ -355,6 +358,7 @@ impl StoredObserved {
         Observed {
             next_hops: restored.collect(),
             health: self.health,
+            all_native: same_boot && self.all_native,
         }
     }
 }

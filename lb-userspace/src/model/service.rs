@@ -106,6 +106,12 @@ impl Forwarding {
         !self.sees_replies()
     }
 
+    /// Whether connections that were opened in this mode end when their service changes to `other`:
+    /// between modes that leave addresses and ports alone, a backend sees no difference.
+    pub fn breaks_connections_for(self, other: Self) -> bool {
+        self != other && !(self.keeps_destination() && other.keeps_destination())
+    }
+
     pub fn is_tunnel(self) -> bool {
         matches!(self, Self::Ipip | Self::Gue)
     }

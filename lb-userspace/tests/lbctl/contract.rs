@@ -37,10 +37,25 @@ async fn json_of_services_keeps_the_contract() {
                 "counters.packets",
                 "counters.bytes",
                 "counters.drops",
+                "snat",
+                "tunnel",
+                "no_backend",
+                "on_expiry",
+                "on_backend_down",
             ],
         );
     }
-    let web = &list[0];
+    let (web, mail) = (&list[0], &list[1]);
+    assert_eq!(web["tunnel"], Value::Null);
+    assert_eq!(web["snat"], json!([]));
+    assert_eq!(
+        mail["tunnel"],
+        json!({"sources": ["100.64.0.0/10", "100::/112"], "port": 6080})
+    );
+    assert_eq!(mail["forwarding"], "gue");
+    assert_eq!(mail["no_backend"], "icmp");
+    assert_eq!(mail["on_expiry"], "reset");
+    assert_eq!(mail["on_backend_down"], "keep");
     assert_eq!(web["listen"], "192.0.2.10:80");
     assert_eq!(web["protocol"], "tcp");
     assert_eq!(web["forwarding"], "nat");
@@ -62,6 +77,7 @@ async fn json_of_services_keeps_the_contract() {
             "table.base_checksum",
             "check.type",
             "timeouts.half_open",
+            "timeouts.profile",
         ],
     );
     assert_eq!(detail["members"].as_array().unwrap().len(), 2);
@@ -181,6 +197,35 @@ async fn json_of_status_keeps_the_contract() {
     assert_eq!(status["services"], 2);
     assert_eq!(status["backends"], 3);
     assert_eq!(status["healthy"], 2);
+}
+
+#[tokio::test]
+async fn json_of_drops_has_the_last_packets_of_each_reason() {
+    let daemon = Daemon::start().await;
+    assert_eq!(
+        daemon.json(&["stats", "drops"]).await,
+        json!([
+            {
+                "service": "web", "reason": "ttl_expired",
+                "description": "the packet may not be forwarded further",
+                "dropped": true, "packets": 10,
+                "samples": [
+                    {
+                        "source": "[2001:db8::7]:40000", "destination": "[2001:db8::10]:80",
+                        "interface": "eth0", "age_s": 3.21
+                    },
+                    {
+                        "source": "2001:db8::8", "destination": "2001:db8::10",
+                        "interface": "eth0", "age_s": 125.0
+                    }
+                ]
+            },
+            {
+                "service": null, "reason": "not_ours", "description": "aimed at no service",
+                "dropped": false, "packets": 1_234_567, "samples": []
+            }
+        ])
+    );
 }
 
 #[tokio::test]

@@ -15,13 +15,13 @@ use lb_userspace::{
     config::{Config, InterfaceSettings, WantedMode},
     dataplane::{
         AttachMode, AttachedInterface, BackendCounters, Connection, ConnectionTotals,
-        DataPlaneError, Reader, ReasonCount, ServiceCounters,
+        DataPlaneError, Reader, ReasonCount, Sample, ServiceCounters,
     },
     engine::{BackendView, Change, ChangeError, ServiceView, Snapshot},
     model::{
         Admin, Backend, BackendIndex, Check, CheckKind, Desired, Forwarding, Health, MacAddr, Name,
-        NextHop, Protocol, Scheduler, Service, ServiceId, TableSize, TimeoutOverrides, Unresolved,
-        VlanTag, Weight,
+        NextHop, NoBackend, OnExpiry, Profile, Protocol, Scheduler, Service, ServiceId, TableSize,
+        TimeoutOverrides, Unresolved, VlanTag, Weight,
     },
 };
 use serde_json::Value;
@@ -135,7 +135,7 @@ pub(crate) fn name(text: &str) -> Name {
     text.parse().unwrap()
 }
 
-/// `web` with two backends, `mail` (IPv6) with one that is not probed.
+/// `web` with two backends, `mail` (IPv6, through a tunnel) with one that is not probed.
 pub(crate) fn desired() -> Desired {
     let backend = |text: &str, address: &str| Backend {
         name: name(text),
@@ -166,6 +166,17 @@ pub(crate) fn desired() -> Desired {
         path: "/healthz".to_owned(),
         host: None,
     };
+    let mut mail = service(
+        "mail",
+        "[2001:db8::10]:25",
+        CheckKind::None,
+        vec![backend("mail-1", "[2001:db8:1::11]:25")],
+    );
+    mail.forwarding = Forwarding::Gue;
+    mail.tunnel.source_ipv4 = "100.64.0.0/10".parse().unwrap();
+    mail.no_backend = NoBackend::Icmp;
+    mail.on_expiry = OnExpiry::Reset;
+    mail.timeouts.profile = Some(Profile::Rfc);
     Desired {
         services: vec![
             service(
@@ -177,12 +188,7 @@ pub(crate) fn desired() -> Desired {
                     backend("web-2", "10.0.1.12:8080"),
                 ],
             ),
-            service(
-                "mail",
-                "[2001:db8::10]:25",
-                CheckKind::None,
-                vec![backend("mail-1", "[2001:db8:1::11]:25")],
-            ),
+            mail,
         ],
     }
 }
@@ -233,7 +239,8 @@ impl Control for Engine {
             ),
             view(&web, 1, 2, down, "connection refused", 0, Err(no_neighbour)),
         ];
-        let mail_backends = vec![view(&mail, 0, 3, Health::Unknown, "", 65_537, Ok(hop))];
+        let narrow = NextHop { mtu: 1300, ..hop };
+        let mail_backends = vec![view(&mail, 0, 3, Health::Unknown, "", 65_537, Ok(narrow))];
         let services = vec![
             ServiceView {
                 id: ServiceId(1),
@@ -374,6 +381,23 @@ impl Reader for Kernel {
         vec![
             interface("eth0", 2, AttachMode::Native, ""),
             interface("eth1", 3, AttachMode::Generic, "its driver has no XDP"),
+        ]
+    }
+
+    fn samples(&self) -> Vec<Sample> {
+        let sample = |service, source: &str, port, milliseconds| Sample {
+            service,
+            reason: "ttl_expired",
+            source: (source.parse().unwrap(), port),
+            destination: ("2001:db8::10".parse().unwrap(), port.map(|_| 80)),
+            interface: "eth0".to_owned(),
+            age: Duration::from_millis(milliseconds),
+        };
+        vec![
+            // Of a reason that was not counted for it.
+            sample(None, "2001:db8::9", Some(9), 1),
+            sample(Some(ServiceId(1)), "2001:db8::7", Some(40_000), 3_210),
+            sample(Some(ServiceId(1)), "2001:db8::8", None, 125_000),
         ]
     }
 }

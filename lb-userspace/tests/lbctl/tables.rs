@@ -25,6 +25,7 @@ connections  250 of 1.50M (0.0%): 240 established, 7 half-open, 2 closing, 1 end
 
 warning: backend web-2 of web is down: connection refused
 warning: backend web-2 of web has no next hop: no neighbour answers for 10.0.1.12 on eth0
+warning: backend mail-1 of mail: the MTU of 1300 towards it leaves 1252 bytes for an IPv6 packet inside of gue, which has to have 1280: raise it by at least 28
 "
     );
 }
@@ -37,7 +38,7 @@ async fn lists_are_plain_aligned_tables() {
         "\
 NAME  LISTEN             PROTOCOL  FORWARDING  SCHEDULER  HEALTHY  ACTIVE  CONNECTIONS  PACKETS     BYTES  DROPS  CHECKSUM
 web   192.0.2.10:80      tcp       nat         maglev         1/2     250         1007      210  20.5 KiB     10  0000000000001234
-mail  [2001:db8::10]:25  tcp       nat         maglev         1/1       0            3       90  8.79 KiB     20  0000000000000007
+mail  [2001:db8::10]:25  tcp       gue         maglev         1/1       0            3       90  8.79 KiB     20  0000000000000007
 "
     );
     assert_eq!(
@@ -57,6 +58,8 @@ async fn a_service_is_shown_with_all_there_is_to_say() {
     let text = daemon.table(&["service", "show", "web"]).await;
     for line in [
         "listen       192.0.2.10:80 (tcp)",
+        "forwarding   nat",
+        "policy       no backend: rst, on expiry: forget, on backend down: keep",
         "check        http GET /healthz every 2s, timeout 1s, up after 2, down after 3",
         "table        65537 slots, checksum 0000000000001234, base ffffffffffffffff",
         "connections  250 active, 1007 since the start; 1 of them on 1 backend that was removed",
@@ -69,7 +72,14 @@ async fn a_service_is_shown_with_all_there_is_to_say() {
     }
     let text = daemon.table(&["service", "show", "mail"]).await;
     assert!(text.contains("checksum 0000000000000007, every backend usable\n"));
-    assert!(text.contains("check        none\n"));
+    for line in [
+        "forwarding   gue from 100.64.0.0/10 and 100::/112 to UDP port 6080",
+        "policy       no backend: icmp, on expiry: reset, on backend down: keep",
+        "timeouts     half-open 4m, established 2h4m, fin-wait 4m, closing 4m, time-wait 4m, reset 4m (profile rfc)",
+        "check        none",
+    ] {
+        assert!(text.lines().any(|l| l == line), "no {line:?} in\n{text}");
+    }
 }
 
 #[tokio::test]
@@ -114,6 +124,23 @@ half-open    7
 closing      2
 ended        1
 untracked    3 since the start
+"
+    );
+}
+
+#[tokio::test]
+async fn drops_are_shown_with_the_last_packets() {
+    let daemon = Daemon::start().await;
+    assert_eq!(
+        daemon.table(&["stats", "drops"]).await,
+        "\
+SERVICE  REASON       VERDICT  PACKETS  DESCRIPTION
+web      ttl_expired  dropped       10  the packet may not be forwarded further
+-        not_ours     passed     1.23M  aimed at no service
+
+SERVICE  REASON       PACKET                                   INTERFACE        AGE
+web      ttl_expired  [2001:db8::7]:40000 → [2001:db8::10]:80  eth0        3.2s ago
+web      ttl_expired  2001:db8::8 → 2001:db8::10               eth0       2m05s ago
 "
     );
 }

@@ -22,6 +22,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
+mod behind;
 mod binaries;
 mod bpf;
 mod clients;

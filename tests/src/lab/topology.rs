@@ -173,14 +173,16 @@ pub(super) fn wire(topology: &Topology, footprint: &Footprint) -> Result<Wired> 
 }
 
 /// Number of the balancer in each network.
-const ROUTER: u8 = 1;
-const FIRST_HOST: u8 = 11;
+pub(super) const ROUTER: u8 = 1;
+pub(super) const FIRST_HOST: u8 = 11;
 const CLIENT_NETWORK: Network = Network(1);
 const BACKEND_NETWORK: Network = Network(2);
+/// Of [`super::Lab::host_behind`].
+pub(super) const FAR_NETWORK: Network = Network(3);
 
 /// 10.N.0.0/24 and fd00:N::/64.
 #[derive(Clone, Copy)]
-struct Network(u8);
+pub(super) struct Network(u8);
 
 impl Network {
     fn ipv4(self, host: u8) -> Ipv4Addr {
@@ -194,14 +196,14 @@ impl Network {
         Ipv6Addr::new(0xfd00, self.0.into(), 0, 0, 0, 0, 0, decimal)
     }
 
-    fn assign(self, netns: &Netns, interface: &str, host: u8) -> Result<()> {
+    pub(super) fn assign(self, netns: &Netns, interface: &str, host: u8) -> Result<()> {
         let (ipv4, ipv6) = (self.ipv4(host), self.ipv6(host));
         netns.ip(&format!("address add {ipv4}/24 dev {interface}"))?;
         netns.ip(&format!("address add {ipv6}/64 dev {interface} nodad"))?;
         Ok(())
     }
 
-    fn route_all(self, netns: &Netns) -> Result<()> {
+    pub(super) fn route_all(self, netns: &Netns) -> Result<()> {
         netns.ip(&format!("route add default via {}", self.ipv4(ROUTER)))?;
         netns.ip(&format!("-6 route add default via {}", self.ipv6(ROUTER)))?;
         Ok(())
@@ -210,9 +212,9 @@ impl Network {
 
 /// Where the hosts of one lab are made, and what their namespaces' names begin with.
 #[derive(Clone, Copy)]
-struct Place<'a> {
-    prefix: &'a str,
-    directory: &'a Path,
+pub(super) struct Place<'a> {
+    pub(super) prefix: &'a str,
+    pub(super) directory: &'a Path,
 }
 
 impl Place<'_> {
@@ -222,7 +224,7 @@ impl Place<'_> {
             .collect()
     }
 
-    fn host(&self, name: &str, network: Network, number: u8) -> Result<Host> {
+    pub(super) fn host(&self, name: &str, network: Network, number: u8) -> Result<Host> {
         Ok(Host::new(
             name,
             self.netns(name)?,
@@ -319,7 +321,7 @@ impl Wiring<'_> {
 
 /// A veth pair, up, whose first end hands over whole packets as a real network card does: with
 /// complete checksums, not larger than the MTU, and with VLAN tags in the frame.
-fn pair(near: (&Netns, &str), far: (&Netns, &str), tags: &[VlanTag]) -> Result<()> {
+pub(super) fn pair(near: (&Netns, &str), far: (&Netns, &str), tags: &[VlanTag]) -> Result<()> {
     // Tags come on top of the hosts' 1500 bytes.
     let mtu = 1500 + 4 * tags.len();
     let (near, near_interface) = near;

@@ -3,6 +3,7 @@
 //! * [`Packet`] builds frames, right ones and wrong ones, every checksum computed in full from
 //!   nothing. A test says what is to come out by changing the same description and building it
 //!   again, so that the program's incremental arithmetic is held against an independent one.
+//! * [`Icmp`] does the same for ICMP, around a [`Packet`] that an error quotes.
 //! * [`Answer`] is what a refused packet is to be answered with, built just so.
 //! * [`Dissection`] reads frames back and says which checksums verify; [`Outer`] does so with the
 //!   outer headers of tunnels.
@@ -16,17 +17,22 @@ mod answer;
 mod checksum;
 mod decap_bed;
 mod dissect;
+mod full_nat;
+mod icmp;
 mod ip;
 mod namespace;
 mod outer;
 mod packet;
 mod scene;
 mod testbed;
+mod tick;
 mod tunnelled;
 
 pub use answer::{Answer, IcmpError};
 pub use decap_bed::{DecapBed, Expected};
 pub use dissect::Dissection;
+pub use full_nat::{SNAT, SNAT6};
+pub use icmp::{Body, Icmp};
 pub use ip::{Extension, Ipv4, Ipv6, Network};
 pub use namespace::{in_new_namespace, ip, sysctl};
 pub use outer::{Outer, Udp};
@@ -36,4 +42,5 @@ pub use scene::{
     backend_mac, client, client6, next_hop, timeouts,
 };
 pub use testbed::{Expect, Outcome, Reasons, Testbed, Verdict};
+pub use tick::{tick, within_a_tick};
 pub use tunnelled::{Gue, Tunnelled};

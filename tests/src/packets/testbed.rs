@@ -69,6 +69,9 @@ pub enum Expect {
     Transmit(Vec<u8>),
     /// Out through another interface, as this frame.
     Redirect(Vec<u8>),
+    /// As one of the others, but counted once for this service as well (`None`: for no service in
+    /// particular).
+    Counted(Option<ServiceId>, Reason, Box<Expect>),
 }
 
 /// The data plane over pins of its own, which go when it is dropped.
@@ -247,14 +250,20 @@ impl Testbed {
         before: &Reasons,
         outcome: Outcome,
     ) {
+        let mut counted = before.clone();
+        let mut expect = expect;
+        while let Expect::Counted(service, reason, rest) = expect {
+            *counted.entry((*service, reason.name())).or_default() += 1;
+            expect = rest;
+        }
         let (verdict, bytes) = match expect {
             Expect::Pass => (Verdict::Pass, Some(frame)),
             Expect::Drop(..) => (Verdict::Drop, None),
             Expect::Answer(.., answer) => (Verdict::Transmit, Some(answer.frame.as_slice())),
             Expect::Transmit(bytes) => (Verdict::Transmit, Some(bytes.as_slice())),
             Expect::Redirect(bytes) => (Verdict::Redirect, Some(bytes.as_slice())),
+            Expect::Counted(..) => unreachable!("peeled off above"),
         };
-        let mut counted = before.clone();
         let refused = match expect {
             Expect::Drop(service, reason) => vec![(*service, reason)],
             Expect::Answer(service, reason, answer) => {
@@ -327,6 +336,27 @@ impl Testbed {
         found.map(|connection| connection.state)
     }
 
+    /// Every word of both connection tables.
+    pub fn records(&self) -> Vec<u64> {
+        fn words<const WORDS: usize>(table: Array<MapData, [u64; WORDS]>) -> Vec<u64> {
+            let buckets = table.iter().map(|bucket| bucket.expect("a bucket is read"));
+            buckets.flatten().collect()
+        }
+        let v4 = words(self.table::<8>("FLOWS4"));
+        let v6 = words(self.table::<16>("FLOWS6"));
+        [v4, v6].concat()
+    }
+
+    /// A pinned connection table, each bucket as its words.
+    fn table<const WORDS: usize>(&self, name: &str) -> Array<MapData, [u64; WORDS]> {
+        let path = self
+            .directory
+            .join(format!("v{LAYOUT_VERSION}/maps/{name}"));
+        let data = MapData::from_pin(&path).expect("the table is pinned");
+        let map = Map::from_map_data(data).expect("aya knows the map's type");
+        map.try_into().expect("it is an array of lines")
+    }
+
     /// Empties the IPv4 connection table, as if this balancer had taken over from another.
     pub fn forget_connections(&mut self) {
         self.change_connections::<8>("FLOWS4", |_| [0; 8]);
@@ -354,12 +384,7 @@ impl Testbed {
         table: &str,
         change: impl Fn([u64; WORDS]) -> [u64; WORDS],
     ) {
-        let path = self
-            .directory
-            .join(format!("v{LAYOUT_VERSION}/maps/{table}"));
-        let data = MapData::from_pin(&path).expect("the table is pinned");
-        let map = Map::from_map_data(data).expect("aya knows the map's type");
-        let mut table: Array<_, [u64; WORDS]> = map.try_into().expect("it is an array of lines");
+        let mut table = self.table::<WORDS>(table);
         for bucket in 0..table.len() {
             let line = table.get(&bucket, 0).expect("a bucket is read");
             table

@@ -1,17 +1,16 @@
 //! What the sender of a refused packet is told, to the last byte.
 
-use std::{
-    thread,
-    time::{Duration, Instant},
-};
+use std::time::Duration;
 
 use lb_common::{reason::Reason, tcp::State};
 use lb_tests::{
     bench::pin,
+    lab::wait_until,
     packets::{
         CLIENT, CLIENT6, Expect, Extension, IcmpError, LISTEN, LISTEN6, Packet, SERVER, SERVER6,
         Tag, Testbed, Verdict, WEB, WEB6, address,
         flags::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG},
+        tick, within_a_tick,
     },
 };
 use lb_userspace::model::{NoBackend, ServiceId};
@@ -267,35 +266,28 @@ fn icmp_errors_are_rate_limited() {
     let frame = Packet::request().flags(SYN).build();
     // Rates are a CPU's, and test runs happen on that of the thread which asks for them.
     pin().expect("a thread may be pinned");
-    let deadline = Instant::now() + Duration::from_secs(60);
-    // A tick may end in the middle of it: then it is begun again.
-    loop {
-        assert!(Instant::now() < deadline, "no tick was long enough");
-        wait_for_next_tick();
-        let tick = tick();
+    let (before, verdicts) = within_a_tick(|| {
         let before = testbed.reasons();
-        let verdicts: Vec<_> = (0..LIMIT + 5)
-            .map(|_| testbed.run(&frame).verdict)
-            .collect();
-        if self::tick() != tick {
-            continue;
-        }
-        let (sent, limited) = verdicts.split_at(LIMIT);
-        assert!(sent.iter().all(|verdict| *verdict == Verdict::Transmit));
-        assert!(limited.iter().all(|verdict| *verdict == Verdict::Drop));
-        let after = testbed.reasons();
-        for (reason, count) in [
-            (Reason::NoBackend, LIMIT as u64 + 5),
-            (Reason::IcmpSent, LIMIT as u64),
-            (Reason::IcmpLimited, 5),
-        ] {
-            let key = (Some(WEB), reason.name());
-            let old = before.get(&key).copied().unwrap_or(0);
-            assert_eq!(after.get(&key), Some(&(old + count)), "{reason:?}");
-        }
-        break;
+        let verdicts = (0..LIMIT + 5).map(|_| testbed.run(&frame).verdict);
+        (before, verdicts.collect::<Vec<_>>())
+    });
+    let (sent, limited) = verdicts.split_at(LIMIT);
+    assert!(sent.iter().all(|verdict| *verdict == Verdict::Transmit));
+    assert!(limited.iter().all(|verdict| *verdict == Verdict::Drop));
+    let after = testbed.reasons();
+    for (reason, count) in [
+        (Reason::NoBackend, LIMIT as u64 + 5),
+        (Reason::IcmpSent, LIMIT as u64),
+        (Reason::IcmpLimited, 5),
+    ] {
+        let key = (Some(WEB), reason.name());
+        let old = before.get(&key).copied().unwrap_or(0);
+        assert_eq!(after.get(&key), Some(&(old + count)), "{reason:?}");
     }
-    wait_for_next_tick();
+    let limited = tick();
+    wait_until(Duration::from_secs(3), "a new tick begins", || {
+        tick() != limited
+    });
     assert_eq!(testbed.run(&frame).verdict, Verdict::Transmit);
     // Resets are not limited: they are no larger than what they answer.
     testbed.write_service_with(WEB, LISTEN, |record| record.no_backend = NoBackend::Rst);
@@ -383,24 +375,5 @@ fn both_ends_of_an_ended_connection_get_a_reset() {
         assert_eq!(testbed.state(service, client), Some("ENDED"));
         assert_eq!(testbed.connect(client, listen), server);
         assert_eq!(testbed.state(service, client), Some("ESTABLISHED"));
-    }
-}
-
-/// Ticks since boot, as the program counts them.
-fn tick() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place for the answer.
-    let failed = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    assert_eq!(failed, 0);
-    (time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64) >> lb_common::records::TICK_SHIFT
-}
-
-fn wait_for_next_tick() {
-    let now = tick();
-    while tick() == now {
-        thread::sleep(Duration::from_millis(1));
     }
 }

@@ -1,14 +1,16 @@
 //! Floods of SYNs: connections that are forwarded and not recorded.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use lb_common::{flow::Tick, reason::Reason};
+use lb_common::reason::Reason;
 use lb_tests::{
+    bench::pin,
     lab::wait_until,
     packets::{
         LISTEN, LISTEN6, Packet, SERVER, SERVER6, Testbed, Verdict, WEB, WEB6, address, client,
         client6,
         flags::{ACK, SYN},
+        tick, within_a_tick,
     },
 };
 use lb_userspace::model::Forwarding;
@@ -22,40 +24,9 @@ fn testbed() -> Testbed {
     testbed
 }
 
-/// The tick that the program's clock is in.
-fn tick() -> u64 {
-    let text = std::fs::read_to_string("/proc/uptime").expect("a clock");
-    let seconds = text.split(' ').next().expect("a number");
-    let seconds: f64 = seconds.parse().expect("seconds");
-    (seconds * 1e9) as u64 / Tick::NANOSECONDS
-}
-
-/// Runs `test` on one CPU and within one tick; again if the tick has changed meanwhile.
-fn within_a_tick<T>(mut test: impl FnMut() -> T) -> T {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    loop {
-        let before = tick();
-        wait_until(Duration::from_secs(3), "a new tick begins", || {
-            tick() != before
-        });
-        let begun = tick();
-        let result = test();
-        if tick() == begun {
-            return result;
-        }
-        assert!(Instant::now() < deadline, "the machine is too slow");
-    }
-}
-
 /// The meter counts CPU by CPU.
 fn stay_on_one_cpu() {
-    // SAFETY: a zeroed set is one of no CPUs.
-    let mut set: libc::cpu_set_t = unsafe { std::mem::zeroed() };
-    // SAFETY: CPU 0 is within the set.
-    unsafe { libc::CPU_SET(0, &mut set) };
-    // SAFETY: a valid set for this thread.
-    let result = unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
+    pin().expect("a thread may be pinned");
 }
 
 /// S-CT-1: above the limit SYNs are forwarded and make no record; what was recorded is followed,

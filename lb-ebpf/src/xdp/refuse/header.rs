@@ -33,9 +33,6 @@ pub(super) trait Headers: Family {
     const VERSION: u8;
     const ICMP: Icmp;
 
-    /// Whether a host can have this address. Nobody else is answered (RFC 1122 §3.2.2, RFC 4443
-    /// §2.4 (e), RFC 9293 §3.9.2.3).
-    fn is_host(address: Self::Address) -> bool;
     /// As it stands in a map record.
     fn record(address: Self::Address) -> [u8; 16];
 
@@ -55,14 +52,6 @@ impl Headers for Ipv4 {
         max_quote: 548,
         has_pseudo_header: false,
     };
-
-    /// Not of "this network", loopback, multicast, or reserved, with the broadcast address
-    /// (RFC 6890).
-    #[inline(always)]
-    fn is_host(address: u32) -> bool {
-        let [first, ..] = address.to_ne_bytes();
-        first != 0 && first != 127 && first < 224
-    }
 
     #[inline(always)]
     fn record(address: u32) -> [u8; 16] {
@@ -104,12 +93,6 @@ impl Headers for Ipv6 {
         max_quote: 1232,
         has_pseudo_header: true,
     };
-
-    /// Not multicast, unspecified or loopback (RFC 4291 §2.4).
-    #[inline(always)]
-    fn is_host([first, second]: [u64; 2]) -> bool {
-        first.to_ne_bytes()[0] != 0xff && (first != 0 || u64::from_be(second) > 1)
-    }
 
     #[inline(always)]
     fn record([first, second]: [u64; 2]) -> [u8; 16] {

@@ -4,7 +4,7 @@ use lb_common::checksum;
 
 use super::header::{Head, Headers};
 use crate::xdp::{
-    emit::{Way, emit_wrapped},
+    emit::{Way, cut, emit_wrapped},
     family::Segment,
     frame::{Frame, Header},
     last_hop,
@@ -63,7 +63,7 @@ pub(super) fn write<F: Headers>(
         service: 0,
         hop: last_hop::back(frame),
     };
-    frame.cut(frame.network_length(segment.room) - quote)?;
+    cut(frame, segment.room_of_all(frame) - quote)?;
     let headers = F::LENGTH + size_of::<ErrorHeader>();
     let sent = emit_wrapped(frame, way, frame.ether_type(), headers, |mut cursor| {
         F::write(&head, &mut cursor)?;

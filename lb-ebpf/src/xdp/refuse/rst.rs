@@ -4,7 +4,7 @@ use lb_common::{checksum, tcp::Flags};
 use network_types::eth::EthHdr;
 
 use super::header::{Head, Headers};
-use crate::xdp::{family::Segment, frame::Frame, sum::word32, tcp::TcpHeader};
+use crate::xdp::{emit::cut, family::Segment, frame::Frame, sum::word32, tcp::TcpHeader};
 
 const TCP: u8 = 6;
 /// The data offset of a header without options, as it stands in its byte.
@@ -33,12 +33,12 @@ pub(super) fn write<F: Headers>(frame: &Frame<'_>, segment: &Segment<'_, F>) -> 
         payload: LENGTH as u16,
     };
     let mut cursor = frame.network();
-    let rest = frame.network_length(cursor.remaining());
+    let rest = segment.room_of_all(frame);
     F::write(&head, &mut cursor)?;
     write_tcp(cursor.take::<TcpHeader>()?, &reset, F::pseudo_header(&head));
     let ethernet = frame.reread().take::<EthHdr>()?;
     core::mem::swap(&mut ethernet.src_addr, &mut ethernet.dst_addr);
-    frame.cut(rest - F::LENGTH - LENGTH)
+    cut(frame, rest - F::LENGTH - LENGTH)
 }
 
 /// "If the incoming segment has an ACK field, the reset takes its sequence number from the ACK

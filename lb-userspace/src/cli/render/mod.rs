@@ -3,6 +3,7 @@
 mod backend;
 mod conntrack;
 mod decap;
+mod drops;
 mod outcome;
 mod service;
 mod stats;
@@ -11,6 +12,7 @@ mod status;
 pub(super) use backend::backends;
 pub(super) use conntrack::{connections, conntrack_stats};
 pub(super) use decap::{decap_attached, decap_status};
+pub(super) use drops::drops;
 pub(super) use outcome::{changed, detached, reloaded, saved};
 pub(super) use service::{service, services};
 pub(super) use stats::stats;

@@ -1,6 +1,6 @@
 use super::{backend::backend_table, stats::verdict};
 use crate::{
-    api::{CheckInfo, ReasonInfo, ServiceDetail, ServiceInfo, TimeoutsInfo, Traffic},
+    api::{CheckInfo, ReasonInfo, ServiceDetail, ServiceInfo, TimeoutsInfo, Traffic, TunnelInfo},
     cli::{
         humane::{bytes, count, plural},
         table::Table,
@@ -51,8 +51,15 @@ pub(in crate::cli) fn service(detail: &ServiceDetail) -> String {
         "listen",
         format!("{} ({})", service.listen, service.protocol),
     );
-    line("forwarding", service.forwarding.to_string());
+    line("forwarding", forwarding(service));
     line("scheduler", service.scheduler.to_string());
+    line(
+        "policy",
+        format!(
+            "no backend: {}, on expiry: {}, on backend down: {}",
+            service.no_backend, service.on_expiry, service.on_backend_down
+        ),
+    );
     line("check", check(&detail.check));
     line("timeouts", timeouts(&detail.timeouts));
     let table = &service.table;
@@ -98,6 +105,23 @@ pub(in crate::cli) fn service(detail: &ServiceDetail) -> String {
     text
 }
 
+/// The mode with what it needs.
+fn forwarding(service: &ServiceInfo) -> String {
+    let mut text = service.forwarding.to_string();
+    if !service.snat.is_empty() {
+        let addresses: Vec<String> = service.snat.iter().map(ToString::to_string).collect();
+        text += &format!(" from {}", addresses.join(", "));
+    }
+    if let Some(TunnelInfo { sources, port }) = &service.tunnel {
+        let [ipv4, ipv6] = sources;
+        text += &format!(" from {ipv4} and {ipv6}");
+        if let Some(port) = port {
+            text += &format!(" to UDP port {port}");
+        }
+    }
+    text
+}
+
 fn reason_table(reasons: &[ReasonInfo]) -> Table {
     let mut table = Table::new(&["REASON", "VERDICT", ">PACKETS", "DESCRIPTION"]);
     for reason in reasons {
@@ -131,13 +155,14 @@ fn check(check: &CheckInfo) -> String {
 
 fn timeouts(timeouts: &TimeoutsInfo) -> String {
     format!(
-        "half-open {}, established {}, fin-wait {}, closing {}, time-wait {}, reset {}",
+        "half-open {}, established {}, fin-wait {}, closing {}, time-wait {}, reset {} (profile {})",
         timeouts.half_open,
         timeouts.established,
         timeouts.fin_wait,
         timeouts.closing,
         timeouts.time_wait,
-        timeouts.reset
+        timeouts.reset,
+        timeouts.profile
     )
 }
 

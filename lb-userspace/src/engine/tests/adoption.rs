@@ -1,6 +1,7 @@
 //! What a daemon makes of what an earlier one has left.
 
 use super::*;
+use crate::model::{NoBackend, OnExpiry};
 
 fn kernel_and_directory() -> (FakeKernel, tempfile::TempDir) {
     (FakeKernel::default(), tempfile::tempdir().unwrap())
@@ -87,6 +88,86 @@ fn a_kill_between_any_two_writes_is_made_good() {
     }
 }
 
+/// S-CT-4: from any mode to any other, with a backend of the other family wherever that is possible.
+#[test]
+fn a_kill_while_a_mode_changes_is_made_good() {
+    let desired_in = |mode| {
+        let mut desired = two_services();
+        let web = &mut desired.services[0];
+        web.backends.push(backend("web-6", "[2001:db8::6]:80"));
+        *web = in_mode(web.clone(), mode);
+        desired
+    };
+    for (before, after) in MODES
+        .iter()
+        .flat_map(|a| MODES.iter().map(move |b| (*a, *b)))
+    {
+        let (kernel, directory) = kernel_and_directory();
+        let mut life = Life::start(&kernel, directory.path(), desired_in(before));
+        kernel.take_writes();
+        life.core
+            .change(Change::Replace(desired_in(after)))
+            .unwrap();
+        let writes = kernel.take_writes().len();
+        let wanted = kernel.maps();
+        assert_sound(&wanted);
+        assert_eq!(writes > 0, before != after);
+        let mode = wanted.services[&life.service("web").id].forwarding;
+        assert_eq!(mode, after);
+
+        for survived in 0..writes {
+            let (kernel, directory) = kernel_and_directory();
+            let mut life = Life::start(&kernel, directory.path(), desired_in(before));
+            kernel.fail_after(survived);
+            let change = Change::Replace(desired_in(after));
+            life.core.change(change).unwrap_err();
+            drop(life);
+            assert_sound(&kernel.maps());
+            assert_families(&kernel.maps(), &wanted);
+            kernel.recover();
+            Life::start(&kernel, directory.path(), desired_in(after));
+            let case = format!("{before} to {after}, killed after {survived} writes");
+            assert_eq!(kernel.maps(), wanted, "{case}");
+        }
+    }
+}
+
+/// One that was written when there was only one mode.
+#[test]
+fn an_older_state_is_read() {
+    let (kernel, directory) = kernel_and_directory();
+    let life = Life::start(&kernel, directory.path(), two_services());
+    let maps = kernel.maps();
+    drop(life);
+    let path = directory.path().join("state.json");
+    let mut state: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    let younger = [
+        "snat",
+        "tunnel",
+        "no_backend",
+        "on_expiry",
+        "on_backend_down",
+    ];
+    let mut forgotten = 0;
+    for list in ["desired", "file"] {
+        for service in state["content"][list]["services"].as_array_mut().unwrap() {
+            let service = service.as_object_mut().unwrap();
+            forgotten += younger
+                .map(|key| service.remove(key))
+                .into_iter()
+                .flatten()
+                .count();
+            let timeouts = service["timeouts"].as_object_mut().unwrap();
+            forgotten += usize::from(timeouts.remove("profile").is_some());
+        }
+    }
+    assert_eq!(forgotten, 4 * (younger.len() + 1));
+    std::fs::write(&path, state.to_string()).unwrap();
+    Life::start(&kernel, directory.path(), two_services());
+    assert_eq!(kernel.maps(), maps);
+}
+
 /// Also one that came from `lbctl`, so that only the state knows of it.
 #[test]
 fn an_edit_is_recorded_before_the_first_write() {
@@ -151,6 +232,7 @@ fn edits_survive_a_restart_and_give_way_to_a_changed_file() {
 #[test]
 fn edits_are_told_one_by_one() {
     let mut running = two_services();
+    running.services[0].no_backend = NoBackend::Drop;
     running.services[0].backends[0].weight = Weight(250);
     running.services[0].backends[1].admin = Admin::Drain;
     running.services[0].backends.remove(2);
@@ -163,6 +245,7 @@ fn edits_are_told_one_by_one() {
     assert_eq!(
         lines,
         [
+            "service web has no_backend drop, not rst",
             "service web: backend web-1 has weight 250, not 100",
             "service web: backend web-2 has admin drain, not enabled",
             "service web: backend new (10.0.0.9:80) added, with weight 100",
@@ -172,6 +255,8 @@ fn edits_are_told_one_by_one() {
     );
     // A file that says some of it itself drops only the rest.
     let mut file = two_services();
+    file.services[0].no_backend = NoBackend::Drop;
+    file.services[0].on_expiry = OnExpiry::Reset;
     file.services[0].backends[0].weight = Weight(250);
     file.services[0]
         .backends
@@ -180,7 +265,7 @@ fn edits_are_told_one_by_one() {
         .iter()
         .map(|edit| edit.is_in_both(&running, &file))
         .collect();
-    assert_eq!(kept, [true, false, true, false, false]);
+    assert_eq!(kept, [true, true, false, true, false, false]);
 }
 
 #[test]

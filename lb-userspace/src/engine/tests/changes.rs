@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::*;
-use crate::model::Unresolved;
+use crate::model::{NoBackend, OnBackendDown, OnExpiry, Unresolved};
 
 struct Fixture {
     kernel: FakeKernel,
@@ -355,6 +355,197 @@ fn a_rename_touches_no_map() {
     assert_eq!(lines, ["service www added", "service web removed"]);
     assert_eq!(kernel.take_writes(), []);
     assert_eq!(life.backend("www", "www-1").index, index);
+}
+
+/// Each by its key, whether or not it stands in the maps.
+#[test]
+fn changed_settings_are_told() {
+    let Fixture {
+        kernel,
+        mut life,
+        directory: _directory,
+    } = running();
+    let mut desired = two_services();
+    let mut change = |alter: &dyn Fn(&mut Service)| {
+        alter(&mut desired.services[0]);
+        let change = Change::Replace(desired.clone());
+        life.core.change(change).unwrap()
+    };
+    assert_eq!(
+        change(&|web| {
+            web.no_backend = NoBackend::Icmp;
+            web.timeouts.profile = Some(Profile::Rfc);
+            web.timeouts.reset = Some(std::time::Duration::from_secs(5));
+            web.on_expiry = OnExpiry::Reset;
+        }),
+        [
+            "service web has no_backend icmp, not rst, has profile rfc, not that of [conntrack], has timeouts.reset 5s, not that of the profile",
+            "service web has on_expiry reset, not forget"
+        ]
+    );
+    kernel.take_writes();
+    assert_eq!(
+        change(&|web| {
+            web.on_backend_down = OnBackendDown::Reset;
+            web.check.rise = 7;
+        }),
+        [
+            "service web has on_backend_down reset, not keep",
+            "service web has check.rise 7, not 2"
+        ]
+    );
+    assert_eq!(kernel.take_writes(), []);
+    assert_eq!(
+        change(&|web| web.table_size = TableSize::try_from(257).unwrap())[0],
+        "service web has table_size 257, not 251"
+    );
+}
+
+#[test]
+fn a_change_of_the_mode_says_what_becomes_of_connections() {
+    let Fixture {
+        kernel,
+        mut life,
+        directory: _directory,
+    } = running();
+    let mut change = |mode| {
+        let mut desired = two_services();
+        desired.services[0] = in_mode(desired.services[0].clone(), mode);
+        let lines = life.core.change(Change::Replace(desired)).unwrap();
+        lines.join("\n")
+    };
+    let breaks = ": the connections that it has break, as backends know them by other addresses";
+    assert_eq!(
+        change(Forwarding::FullNat),
+        format!(
+            "service web has forwarding full-nat, not nat, has snat 10.0.9.9, not none{breaks}"
+        )
+    );
+    let told = change(Forwarding::Dsr);
+    assert!(
+        told.contains(&format!(
+            "service web has forwarding dsr, not full-nat, has snat none, not 10.0.9.9{breaks}"
+        )),
+        "{told}"
+    );
+    assert_eq!(
+        change(Forwarding::Gue),
+        "service web has forwarding gue, not dsr"
+    );
+    assert_eq!(
+        change(Forwarding::Ipip),
+        "service web has forwarding ipip, not gue"
+    );
+    assert!(change(Forwarding::Nat).contains(breaks));
+    assert_eq!(kernel.maps(), life.core.effective().maps);
+}
+
+/// Replies are looked for where they come by, and nowhere else.
+#[test]
+fn only_backends_that_answer_through_us_are_chained() {
+    let Fixture {
+        kernel,
+        mut life,
+        directory: _directory,
+    } = running();
+    let mut desired = two_services();
+    desired.services[0] = in_mode(desired.services[0].clone(), Forwarding::Dsr);
+    life.core.change(Change::Replace(desired)).unwrap();
+    let maps = kernel.maps();
+    let chained = chain(&maps, address("10.0.0.1:80"));
+    assert_eq!(chained, [life.backend("tls", "tls-1").index]);
+    assert_eq!(chain(&maps, address("10.0.0.2:80")), []);
+    life.core.change(Change::Replace(two_services())).unwrap();
+    assert_eq!(chain(&kernel.maps(), address("10.0.0.1:80")).len(), 2);
+}
+
+/// It goes on to be counted, and comes back with the mode that can reach it.
+#[test]
+fn a_removed_backend_of_another_family_is_closed_while_no_tunnel_leads_to_it() {
+    let Fixture {
+        kernel,
+        mut life,
+        directory: _directory,
+    } = running();
+    let with = |mode| {
+        let mut desired = two_services();
+        let web = &mut desired.services[0];
+        web.backends.push(backend("far", "[2001:db8::6]:80"));
+        *web = in_mode(web.clone(), mode);
+        Change::Replace(desired)
+    };
+    life.core.change(with(Forwarding::Ipip)).unwrap();
+    let index = life.backend("web", "far").index;
+    kernel.set_connections(index, 1);
+    kernel.count(index, 7);
+    assert!(kernel.maps().backends[&index].is_reachable());
+    let lines = life.core.change(with(Forwarding::Nat)).unwrap();
+    assert!(!kernel.maps().backends[&index].is_reachable());
+    assert_eq!(kernel.backend_counters(index).unwrap().connections, 7);
+    assert!(
+        lines
+            .iter()
+            .any(|line| line.contains("backend far is removed")),
+        "{lines:?}"
+    );
+    life.core.change(with(Forwarding::Gue)).unwrap();
+    assert!(kernel.maps().backends[&index].is_reachable());
+    assert_eq!(life.backend("web", "far").index, index);
+}
+
+/// S-ICMP-5. In generic mode the kernel hands over what is larger than any packet was.
+#[test]
+fn packets_are_held_against_the_mtu_where_they_come_as_they_were() {
+    let Fixture {
+        kernel,
+        mut life,
+        directory,
+    } = running();
+    let hops = (1..=5).map(|host| Observation::NextHop {
+        address: [10, 0, 0, host].into(),
+        resolution: Ok(next_hop(host)),
+    });
+    life.core.observe(hops);
+    let limits = |kernel: &FakeKernel| -> BTreeSet<u16> {
+        let maps = kernel.maps();
+        maps.backends.values().map(|b| b.max_packet).collect()
+    };
+    assert_eq!(limits(&kernel), [0].into(), "not known yet");
+    let attached = |all_native| Observation::Attached { all_native };
+    let before = life.core.effective();
+    life.core.observe([attached(true)]);
+    assert_eq!(limits(&kernel), [1500].into());
+    assert_eq!(
+        summary(&plan(&before, &life.core.effective())),
+        [
+            "service tls: packets for its backends are held against the MTU",
+            "service web: packets for its backends are held against the MTU"
+        ]
+    );
+    let mut desired = two_services();
+    for (service, mode) in desired
+        .services
+        .iter_mut()
+        .zip([Forwarding::Ipip, Forwarding::Nat])
+    {
+        *service = in_mode(service.clone(), mode);
+    }
+    life.core.change(Change::Replace(desired.clone())).unwrap();
+    assert_eq!(limits(&kernel), [1480, 1500].into());
+    life.core.observe([attached(false)]);
+    assert_eq!(
+        limits(&kernel),
+        [0, 1480].into(),
+        "a tunnel's packets must fit"
+    );
+    life.core.observe([attached(true)]);
+    drop(life);
+    Life::start(&kernel, directory.path(), desired);
+    assert_eq!(
+        limits(&kernel),
+        [1480, 1500].into(),
+        "known after a restart"
+    );
 }
 
 #[test]

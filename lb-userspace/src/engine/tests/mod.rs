@@ -20,7 +20,7 @@ use super::{
 use crate::{
     dataplane::{
         AttachedInterface, BackendCounters, Connection, ConnectionTotals, DataPlaneError, MapWrite,
-        Reader, ReasonCount, ServiceCounters, Writer,
+        Reader, ReasonCount, Sample, ServiceCounters, Writer,
     },
     model::{
         Admin, Backend, BackendIndex, Check, Desired, Forwarding, Health, MacAddr, Name, NextHop,
@@ -222,6 +222,10 @@ impl Reader for FakeKernel {
     fn interfaces(&self) -> Vec<AttachedInterface> {
         Vec::new()
     }
+
+    fn samples(&self) -> Vec<Sample> {
+        Vec::new()
+    }
 }
 
 /// An engine without its thread, and what it has published last.
@@ -277,6 +281,34 @@ impl Life {
     }
 }
 
+/// The service in another mode, with what that needs. Backends that it has no use for are gone.
+pub(super) fn in_mode(mut service: Service, forwarding: Forwarding) -> Service {
+    service.forwarding = forwarding;
+    service.snat = match forwarding {
+        Forwarding::FullNat => vec![match service.listen {
+            SocketAddr::V4(_) => [10, 0, 9, 9].into(),
+            SocketAddr::V6(_) => [0x2001, 0xdb8, 9, 0, 0, 0, 0, 9].into(),
+        }],
+        _ => Vec::new(),
+    };
+    let (listen, keeps) = (service.listen, forwarding.keeps_destination());
+    let is_ipv4 = |address: SocketAddr| address.is_ipv4();
+    service.backends.retain(|backend| {
+        let same_family = is_ipv4(backend.address) == is_ipv4(listen);
+        (forwarding.is_tunnel() || same_family)
+            && (!keeps || backend.address.port() == listen.port())
+    });
+    service
+}
+
+pub(super) const MODES: [Forwarding; 5] = [
+    Forwarding::Nat,
+    Forwarding::FullNat,
+    Forwarding::Dsr,
+    Forwarding::Ipip,
+    Forwarding::Gue,
+];
+
 /// What must hold of the maps at every moment, whoever has just died: a number that the packet
 /// path may follow leads to something.
 #[track_caller]
@@ -303,6 +335,25 @@ pub(super) fn assert_sound(maps: &Maps) {
             let record = maps.backends.get(&index);
             let record = record.expect("a chain leads to a backend that is not there");
             assert_eq!(record.address, *address, "a chain leads to a stranger");
+        }
+    }
+}
+
+/// No connection is sent to half of an address: of the backends that connections may name, those
+/// `known`, a service that is no tunnel leads to none of the other family.
+#[track_caller]
+pub(super) fn assert_families(maps: &Maps, known: &Maps) {
+    let open = maps
+        .backends
+        .iter()
+        .filter(|(index, backend)| known.backends.contains_key(index) && backend.is_reachable());
+    for (_, backend) in open {
+        if let Some(service) = maps.services.get(&backend.service) {
+            assert!(
+                service.forwarding.is_tunnel()
+                    || service.listen.is_ipv4() == backend.address.is_ipv4(),
+                "{service:?} leads to {backend:?}"
+            );
         }
     }
 }

@@ -21,6 +21,8 @@ enum Happening {
     RemoveService(Index),
     /// The same listen address, another name, size or timeout.
     AlterService(Index, u16),
+    /// Another mode; what it cannot reach is removed.
+    Forward(Index, Forwarding),
     AddBackend(Index, u8),
     RemoveBackend(Index, Index),
     Weigh(Index, Index, u16),
@@ -40,7 +42,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => (0..5_u8).prop_map(H::AddService),
         1 => i().prop_map(H::RemoveService),
         1 => (i(), 0..3_u16).prop_map(|(service, how)| H::AlterService(service, how)),
-        6 => (i(), 1..7_u8).prop_map(|(service, host)| H::AddBackend(service, host)),
+        3 => (i(), prop::sample::select(MODES.to_vec())).prop_map(|(service, mode)| H::Forward(service, mode)),
+        6 => (i(), 1..10_u8).prop_map(|(service, host)| H::AddBackend(service, host)),
         3 => (i(), i()).prop_map(|(service, backend)| H::RemoveBackend(service, backend)),
         2 => (i(), i(), 0..3_u16).prop_map(|(service, backend, weight)| H::Weigh(service, backend, weight)),
         2 => (i(), i(), admin).prop_map(|(service, backend, admin)| H::Administer(service, backend, admin)),
@@ -95,9 +98,19 @@ impl World {
                     _ => service.timeouts.reset = Some(std::time::Duration::from_secs(5)),
                 }
             }
+            Happening::Forward(which, mode) if !desired.services.is_empty() => {
+                let at = which.index(desired.services.len());
+                let service = desired.services[at].clone();
+                desired.services[at] = in_mode(service, *mode);
+            }
             Happening::AddBackend(which, host) if !desired.services.is_empty() => {
                 let at = which.index(desired.services.len());
-                let added = backend(&format!("b{host}"), &format!("10.0.0.{host}:80"));
+                // Some of the other family, which only tunnels can reach.
+                let at_host = match host {
+                    7.. => format!("[2001:db8::{host}]:80"),
+                    _ => format!("10.0.0.{host}:80"),
+                };
+                let added = backend(&format!("b{host}"), &at_host);
                 desired.services[at].backends.push(added);
             }
             Happening::RemoveBackend(which, backend) => {
@@ -145,6 +158,7 @@ impl World {
             }
             Happening::RemoveService(_)
             | Happening::AlterService(..)
+            | Happening::Forward(..)
             | Happening::AddBackend(..) => {}
         }
     }
@@ -177,13 +191,14 @@ fn two_states() -> impl Strategy<Value = (Effective, Effective)> {
     })
 }
 
-/// What must hold while the maps go from one state to another: a reply finds every backend that is
-/// in both, and a service that is in both and keeps its table's size can be reached all the time.
+/// What must hold while the maps go from one state to another: a reply finds every backend that sees
+/// replies in both, no packet is sent to an address of a family that it is not of, and a service that is in both and keeps its table's size can be reached all the time.
 fn assert_undisturbed(maps: &Maps, old: &Maps, new: &Maps) {
     assert_sound(maps);
+    assert_families(maps, new);
     for (index, record) in &old.backends {
         let stays = new.backends.get(index);
-        if stays.is_some_and(|stays| stays.address == record.address) {
+        if stays.is_some_and(|stays| record.is_in_chain() && stays.is_in_chain()) {
             assert!(
                 chain(maps, record.address).contains(index),
                 "{index:?} is out of its chain"
