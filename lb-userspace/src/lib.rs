@@ -20,3 +20,4 @@ pub mod health;
 pub mod model;
 pub mod netlink;
 pub mod table;
+pub mod wire;

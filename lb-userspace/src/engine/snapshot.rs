@@ -155,6 +155,10 @@ pub fn targets(snapshot: &Snapshot) -> Vec<health::Target> {
                 backend: view.backend.name.clone(),
                 address: view.backend.address,
                 check: service.check.clone(),
+                path: health::Way::of(service).map(|way| health::Path {
+                    way,
+                    next_hop: view.next_hop.clone(),
+                }),
                 initial: view.health,
             })
             .collect()

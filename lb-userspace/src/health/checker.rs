@@ -2,16 +2,25 @@
 
 use std::{collections::HashMap, net::SocketAddr};
 
-use tokio::{sync::mpsc, task::AbortHandle};
+use tokio::{
+    sync::{mpsc, watch as channel},
+    task::AbortHandle,
+};
 
-use super::{Event, Target, probe::Probe, watch::watch};
-use crate::model::{Check, Name};
+use super::{
+    Event, Path, Target, Way,
+    path::{PathProbe, SharedKnocker},
+    probe::Probe,
+    watch::watch,
+};
+use crate::model::{Check, Name, NextHop, Unresolved};
 
 /// Watches a changing set of targets, each by a task of its own. Dropped, it watches none.
 #[derive(Debug)]
 pub struct Checker {
     events: mpsc::Sender<Event>,
     watched: HashMap<(Name, Name), Watched>,
+    knocker: SharedKnocker,
 }
 
 impl Checker {
@@ -22,12 +31,14 @@ impl Checker {
         Self {
             events,
             watched: HashMap::new(),
+            knocker: SharedKnocker::default(),
         }
     }
 
     /// Makes `targets` the ones that are watched: starts the new ones, stops those that are not
-    /// among them, and starts afresh, from [`Target::initial`], those whose address or check has
-    /// changed. The others go on as they are, whatever their `initial` says now.
+    /// among them, and starts afresh, from [`Target::initial`], those whose address, check or
+    /// [`Way`] has changed. The others go on as they are, whatever their `initial` says now, by
+    /// their new next hop if that has changed.
     ///
     /// An event that a target had sent before it was stopped may still be in the channel. Where
     /// the target was started afresh, a newer one follows it, because each start ends in an event.
@@ -38,13 +49,16 @@ impl Checker {
     pub fn update(&mut self, targets: Vec<Target>) {
         let mut before = std::mem::take(&mut self.watched);
         for target in targets {
-            let Some(probe) = Probe::new(target.address, &target.check) else {
-                continue;
-            };
             let key = (target.service.clone(), target.backend.clone());
             let watched = match before.remove(&key) {
-                Some(running) if running.still_fits(&target) => running,
-                _ => Watched::start(target, probe, self.events.clone()),
+                Some(running) if running.still_fits(&target) => {
+                    running.follow(target.path);
+                    Some(running)
+                }
+                _ => Watched::start(target, &self.knocker, self.events.clone()),
+            };
+            let Some(watched) = watched else {
+                continue;
             };
             self.watched.insert(key, watched);
         }
@@ -56,21 +70,58 @@ impl Checker {
 struct Watched {
     address: SocketAddr,
     check: Check,
+    path: Option<Followed>,
     task: AbortHandle,
 }
 
+/// A way, and the next hop that its probe is told of.
+#[derive(Debug)]
+struct Followed {
+    way: Way,
+    next_hop: channel::Sender<Result<NextHop, Unresolved>>,
+}
+
 impl Watched {
-    fn start(target: Target, probe: Probe, events: mpsc::Sender<Event>) -> Self {
-        Self {
+    /// `None` for a check that asks nothing.
+    fn start(target: Target, knocker: &SharedKnocker, events: mpsc::Sender<Event>) -> Option<Self> {
+        let (path, path_probe) = match &target.path {
+            None => (None, None),
+            Some(Path { way, next_hop }) => {
+                let (sender, receiver) = channel::channel(next_hop.clone());
+                let probe = PathProbe::new(
+                    target.address.ip(),
+                    *way,
+                    receiver,
+                    target.check.timeout,
+                    knocker.clone(),
+                );
+                let followed = Followed {
+                    way: *way,
+                    next_hop: sender,
+                };
+                (Some(followed), Some(probe))
+            }
+        };
+        let probe = Probe::new(target.address, &target.check, path_probe)?;
+        Some(Self {
             address: target.address,
             check: target.check.clone(),
+            path,
             task: tokio::spawn(watch(target, async move || probe.run().await, events))
                 .abort_handle(),
-        }
+        })
     }
 
     fn still_fits(&self, target: &Target) -> bool {
-        self.address == target.address && self.check == target.check
+        self.address == target.address
+            && self.check == target.check
+            && self.path.as_ref().map(|path| path.way) == target.path.as_ref().map(|path| path.way)
+    }
+
+    fn follow(&self, path: Option<Path>) {
+        if let (Some(followed), Some(path)) = (&self.path, path) {
+            drop(followed.next_hop.send_replace(path.next_hop));
+        }
     }
 }
 
@@ -110,6 +161,7 @@ mod tests {
                 rise: 2,
                 fall: 3,
             },
+            path: None,
             initial: Health::Unknown,
         }
     }
@@ -229,6 +281,44 @@ mod tests {
         f.checker.update(vec![moved]);
         assert!(f.event().await.starts_with("a down: probe failed"));
         f.tasks_become(1).await;
+    }
+
+    /// S-DSR-3: without a next hop there is nothing to send, and the path's failure is all there is.
+    #[tokio::test]
+    async fn a_changed_next_hop_is_no_new_start_and_a_changed_way_is() {
+        let mut server = Server::answering(FINE).await;
+        let mut f = Fixture::new();
+        let mut target = target("a", server.address);
+        let path = |port, interface: &str| {
+            let next_hop = Err(Unresolved::InterfaceDown(interface.to_owned()));
+            let service = ([192, 0, 2, 10], port).into();
+            let tunnel = None;
+            let way = Way { service, tunnel };
+            Some(Path { way, next_hop })
+        };
+        target.check.timeout = Duration::from_millis(20);
+        target.path = path(80, "eth7");
+        f.checker.update(vec![target.clone()]);
+        let said = f.event().await;
+        assert!(said.starts_with("a down: probe failed: "), "{said}");
+        assert!(said.contains("192.0.2.10:80 through dsr"), "{said}");
+        assert!(said.contains("eth7 is down"), "{said}");
+
+        target.path = path(80, "eth8");
+        f.checker.update(vec![target.clone()]);
+        for _ in 0..5 {
+            server.request().await;
+        }
+        f.assert_no_event();
+
+        target.path = path(81, "eth9");
+        f.checker.update(vec![target.clone()]);
+        let said = f.event().await;
+        assert!(said.contains("192.0.2.10:81 through dsr"), "{said}");
+        assert!(said.contains("eth9 is down"), "{said}");
+        target.path = None;
+        f.checker.update(vec![target]);
+        assert!(f.event().await.starts_with("a up: "));
     }
 
     #[tokio::test]

@@ -10,6 +10,9 @@
 //!   and stops tasks accordingly.
 //! * **schedule** spreads the probes: a random phase at first, ±10 % on every wait.
 //! * **probe** asks once, over a fresh connection, within the check's timeout.
+//! * **legs** puts two results together: where replies do not come back through this host, a
+//!   connection to the backend's own address says little, and **path** sends a SYN by the way that
+//!   traffic takes.
 //! * **judge** counts consecutive results and decides when a backend goes up or down.
 //!
 //! A probe that fails for want of something on *this* host (file descriptors, memory) says nothing
@@ -19,6 +22,8 @@
 mod checker;
 mod http;
 mod judge;
+mod legs;
+mod path;
 mod probe;
 mod schedule;
 #[cfg(test)]
@@ -27,7 +32,10 @@ mod watch;
 
 use std::net::SocketAddr;
 
-pub use checker::Checker;
+pub use self::{
+    checker::Checker,
+    path::{Path, Way},
+};
 
 use crate::model::{Check, Health, Name};
 
@@ -38,6 +46,8 @@ pub struct Target {
     pub backend: Name,
     pub address: SocketAddr,
     pub check: Check,
+    /// `None`: replies come back through this host.
+    pub path: Option<Path>,
     /// What is believed until probes have said otherwise: the health from before a restart or a
     /// change of the check, or [`Health::Unknown`].
     pub initial: Health,

@@ -8,7 +8,11 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::http::{Get, GetError};
+use super::{
+    http::{Get, GetError},
+    legs::{Ends, LegsError},
+    path::PathProbe,
+};
 use crate::model::{Check, CheckKind, format_duration};
 
 /// What was seen, for people: `HTTP 200 from GET /healthz`.
@@ -20,6 +24,8 @@ pub(super) struct Probe {
     address: SocketAddr,
     timeout: Duration,
     kind: Kind,
+    /// Where replies do not come back through this host.
+    path: Option<PathProbe>,
 }
 
 #[derive(Debug)]
@@ -41,11 +47,13 @@ pub(super) enum ProbeError {
     Get { path: String, source: GetError },
     #[error("HTTP {} from GET {path}", .status.as_u16())]
     Status { status: StatusCode, path: String },
+    #[error(transparent)]
+    Legs(Box<LegsError>),
 }
 
 impl Probe {
     /// `None` for a check that asks nothing.
-    pub(super) fn new(address: SocketAddr, check: &Check) -> Option<Self> {
+    pub(super) fn new(address: SocketAddr, check: &Check, path: Option<PathProbe>) -> Option<Self> {
         let kind = match &check.kind {
             CheckKind::None => return None,
             CheckKind::Tcp => Kind::Tcp,
@@ -58,15 +66,38 @@ impl Probe {
             address,
             timeout: check.timeout,
             kind,
+            path,
         })
     }
 
     /// Asks once, over a fresh connection. Takes no longer than the check's timeout.
     pub(super) async fn run(&self) -> Outcome {
-        let deadline = Instant::now() + self.timeout;
+        let Some(path) = &self.path else {
+            return self.direct(self.timeout).await;
+        };
+        let ends = Ends {
+            backend: self.address,
+            way: *path.way(),
+        };
+        match &self.kind {
+            Kind::Tcp => {
+                let patience = self.timeout / 2;
+                ends.path_decides(path.run(), self.direct(patience), patience)
+                    .await
+            }
+            Kind::Http(_) => {
+                ends.both_decide(path.run(), self.direct(self.timeout))
+                    .await
+            }
+        }
+    }
+
+    /// Asks at the backend's own address.
+    async fn direct(&self, patience: Duration) -> Outcome {
+        let deadline = Instant::now() + patience;
         let stream = timeout_at(deadline, TcpStream::connect(self.address))
             .await
-            .map_err(|_| ProbeError::NoAnswer(self.timeout))?
+            .map_err(|_| ProbeError::NoAnswer(patience))?
             .map_err(ProbeError::Connect)?;
         match &self.kind {
             Kind::Tcp => end(stream),
@@ -100,13 +131,23 @@ impl Probe {
     }
 }
 
+impl From<LegsError> for ProbeError {
+    fn from(error: LegsError) -> Self {
+        Self::Legs(Box::new(error))
+    }
+}
+
 impl ProbeError {
     /// Whether this host lacked something (descriptors, memory), so that the backend was not asked.
     pub(super) fn is_local(&self) -> bool {
-        matches!(self, Self::Connect(error) if matches!(
-            error.raw_os_error(),
-            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-        ))
+        match self {
+            Self::Connect(error) => matches!(
+                error.raw_os_error(),
+                Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+            ),
+            Self::Legs(error) => error.is_local(),
+            _ => false,
+        }
     }
 }
 
@@ -149,7 +190,7 @@ mod tests {
             kind: CheckKind::None,
             ..Check::default()
         };
-        assert!(Probe::new(([127, 0, 0, 1], 80).into(), &check).is_none());
+        assert!(Probe::new(([127, 0, 0, 1], 80).into(), &check, None).is_none());
     }
 
     #[tokio::test]

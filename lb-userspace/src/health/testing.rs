@@ -115,7 +115,7 @@ pub(super) async fn probe_within(
         timeout,
         ..Check::default()
     };
-    Probe::new(address, &check)
+    Probe::new(address, &check, None)
         .expect("a check that asks something")
         .run()
         .await

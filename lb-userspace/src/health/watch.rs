@@ -102,6 +102,7 @@ mod tests {
                 fall: 3,
                 ..Check::default()
             },
+            path: None,
             initial,
         }
     }

@@ -22,9 +22,11 @@ pub struct Check {
 pub enum CheckKind {
     /// No probe; the backend's health stays unknown, and it is used.
     None,
-    /// A TCP handshake, closed again at once.
+    /// A TCP handshake, closed again at once. Where backends answer clients themselves: a SYN for
+    /// the service's address, by the way that traffic takes (S-DSR-3).
     Tcp,
-    /// `GET path` over HTTP/1.1; a status of 200 to 399 is a success.
+    /// `GET path` over HTTP/1.1; a status of 200 to 399 is a success. Where backends answer clients
+    /// themselves, such a SYN has to be answered too.
     Http {
         path: String,
         /// The `Host` header; the backend's address where none is given.

@@ -3,7 +3,9 @@
 use std::{collections::BTreeSet, io, net::IpAddr, time::Duration};
 
 use futures_util::TryStreamExt as _;
-use rtnetlink::packet_route::address::{AddressAttribute, AddressMessage};
+use rtnetlink::packet_route::address::{
+    AddressAttribute, AddressHeaderFlags, AddressMessage, AddressScope,
+};
 use tokio::time::timeout;
 
 use super::{NetlinkError, RequestFailure};
@@ -18,6 +20,30 @@ const ANSWER: Duration = Duration::from_secs(5);
 ///
 /// When the kernel refuses, or does not answer in time.
 pub async fn own_addresses() -> Result<BTreeSet<IpAddr>, NetlinkError> {
+    Ok(list()
+        .await?
+        .iter()
+        .filter_map(own_address)
+        .filter(|address| !address.is_loopback())
+        .collect())
+}
+
+/// Addresses that others may answer to, each with the index of its interface: neither loopback nor
+/// link-local ones, nor such as the kernel would not send from.
+///
+/// # Errors
+///
+/// As [`own_addresses`].
+pub async fn source_addresses() -> Result<Vec<(u32, IpAddr)>, NetlinkError> {
+    Ok(list()
+        .await?
+        .iter()
+        .filter(|message| is_source(message))
+        .filter_map(|message| Some((message.header.index, own_address(message)?)))
+        .collect())
+}
+
+async fn list() -> Result<Vec<AddressMessage>, NetlinkError> {
     let (driver, handle, _) = rtnetlink::new_connection().map_err(NetlinkError::Open)?;
     let driver = tokio::spawn(driver);
     let listed = timeout(ANSWER, handle.address().get().execute().try_collect()).await;
@@ -26,14 +52,16 @@ pub async fn own_addresses() -> Result<BTreeSet<IpAddr>, NetlinkError> {
         action: "list the addresses of this host".to_owned(),
         failure,
     };
-    let messages: Vec<AddressMessage> = listed
+    listed
         .map_err(|_| failed(RequestFailure::NoAnswer))?
-        .map_err(|error| failed(RequestFailure::Refused(io::Error::other(error))))?;
-    Ok(messages
-        .iter()
-        .filter_map(own_address)
-        .filter(|address| !address.is_loopback())
-        .collect())
+        .map_err(|error| failed(RequestFailure::Refused(io::Error::other(error))))
+}
+
+fn is_source(message: &AddressMessage) -> bool {
+    let unusable = AddressHeaderFlags::Tentative
+        | AddressHeaderFlags::Dadfailed
+        | AddressHeaderFlags::Deprecated;
+    message.header.scope == AddressScope::Universe && !message.header.flags.intersects(unusable)
 }
 
 /// On a point-to-point interface `IFA_ADDRESS` is the other end's, and `IFA_LOCAL` is ours; IPv6
@@ -80,5 +108,19 @@ mod tests {
         let one = message(vec![AddressAttribute::Address(alone)]);
         assert_eq!(own_address(&one), Some(alone));
         assert_eq!(own_address(&message(vec![])), None);
+    }
+
+    #[test]
+    fn only_global_addresses_in_good_standing_are_sources() {
+        let mut message = AddressMessage::default();
+        message.header.scope = AddressScope::Universe;
+        assert!(is_source(&message));
+        message.header.flags = AddressHeaderFlags::Permanent;
+        assert!(is_source(&message));
+        message.header.flags |= AddressHeaderFlags::Tentative;
+        assert!(!is_source(&message));
+        message.header.flags = AddressHeaderFlags::empty();
+        message.header.scope = AddressScope::Link;
+        assert!(!is_source(&message));
     }
 }

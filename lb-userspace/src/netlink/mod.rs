@@ -28,7 +28,7 @@ use tokio::{
     task::JoinHandle,
 };
 
-pub use self::addresses::own_addresses;
+pub use self::addresses::{own_addresses, source_addresses};
 use self::{follow::Follower, wire::Connections};
 use crate::model::{NextHop, Unresolved};
 

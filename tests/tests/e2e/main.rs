@@ -24,6 +24,7 @@ mod life;
 mod modes;
 mod neighbours;
 mod one_way;
+mod path_probes;
 mod refusals;
 mod spread;
 mod topologies;

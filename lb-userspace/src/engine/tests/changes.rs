@@ -141,6 +141,33 @@ fn a_drain_or_maintenance_moves_new_connections_only() {
     assert!(probed.iter().all(|target| target.backend != name("web-2")));
 }
 
+/// S-DSR-3: probes are told of the way that traffic takes, and of its next hop as it is known.
+#[test]
+fn probes_of_one_way_modes_know_the_way() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut desired = two_services();
+    desired.services[0].forwarding = Forwarding::Ipip;
+    let mut life = Life::start(&FakeKernel::default(), directory.path(), desired.clone());
+    let unresolved = Unresolved::InterfaceDown("eth1".to_owned());
+    life.core.observe([Observation::NextHop {
+        address: address("10.0.0.1:80").ip(),
+        resolution: Err(unresolved.clone()),
+    }]);
+    for target in targets(&life.snapshot()) {
+        if target.service == name("tls") {
+            assert_eq!(target.path, None);
+            continue;
+        }
+        let path = target.path.unwrap();
+        assert_eq!(Some(path.way), crate::health::Way::of(&desired.services[0]));
+        let expected = match target.backend.as_str() {
+            "web-1" => unresolved.clone(),
+            _ => Unresolved::Pending,
+        };
+        assert_eq!(path.next_hop, Err(expected));
+    }
+}
+
 #[test]
 fn health_is_told_with_its_reason_and_a_flap_restores_the_table() {
     let Fixture {

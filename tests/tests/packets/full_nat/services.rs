@@ -4,7 +4,10 @@ use lb_tests::packets::{
     Expect, Packet, Testbed, address, client, client6,
     flags::{ACK, PSH, SYN, SYN_ACK},
 };
-use lb_userspace::model::{Forwarding, ServiceId};
+use lb_userspace::{
+    dataplane::MapWrite,
+    model::{BackendIndex, Forwarding, ServiceId},
+};
 
 use super::SCENES;
 
@@ -35,6 +38,22 @@ fn strangers_pass() {
     let mut testbed = Testbed::with_full_nat();
     for scene in SCENES {
         let source = scene.open(&mut testbed);
+        let mut other = scene.server();
+        other.set_port(9_090);
+        let index = 30 + scene.backend.0;
+        testbed.write_backend(
+            scene.service,
+            scene.listen,
+            index,
+            &other.to_string(),
+            |backend| {
+                backend.forwarding = Forwarding::FullNat;
+            },
+        );
+        testbed.apply(&MapWrite::BindEndpoint {
+            address: other,
+            backend: BackendIndex(index),
+        });
         let [mut elsewhere, mut free, mut host] = [scene.server(), source, source];
         elsewhere.set_port(scene.server().port() + 1);
         free.set_port(source.port() ^ 0x1000);
@@ -44,6 +63,7 @@ fn strangers_pass() {
                 "another port of the backend",
                 Packet::new(elsewhere, source),
             ),
+            ("another backend of the service", Packet::new(other, source)),
             ("a port that nobody has", Packet::new(scene.server(), free)),
             (
                 "another address of the host",
