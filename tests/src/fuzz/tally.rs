@@ -69,7 +69,6 @@ impl Tally {
             .map(|(forwarding, direction)| way(forwarding, direction))
             .into_iter()
             .flat_map(|way| [format!("ICMP of {way}"), way])
-            .filter(|way| !way.starts_with("ICMP of FullNat"))
             .filter(|way| !self.forwarded.contains_key(way));
         let verdicts = ["pass", "drop", "transmit", "redirect"]
             .into_iter()

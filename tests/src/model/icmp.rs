@@ -13,7 +13,6 @@ use super::{
     answer::is_one_host,
     config::Service,
     emit::{Hop, emit},
-    features,
     message::{Message, Quote},
     tunnel::{self, Inner},
 };
@@ -61,7 +60,6 @@ impl Model {
         let record = self.records.find(FlowKey::new(service.id, client));
         let recorded = record.map(|record| record.backend);
         let index = recorded
-            .filter(|_| forwarding != Forwarding::FullNat || features::ICMP_OF_FULL_NAT)
             .filter(|index| self.backend_of(service, *index).is_some())
             .or_else(|| match forwarding {
                 Forwarding::FullNat => None,
@@ -168,9 +166,7 @@ impl Model {
                     let key = FlowKey::new(backend.service, quote.source);
                     self.records.find(key).map(|record| (key, record))
                 }
-                Forwarding::FullNat if to_source && features::ICMP_OF_FULL_NAT => {
-                    self.records.sent_from(quote.source)
-                }
+                Forwarding::FullNat if to_source => self.records.sent_from(quote.source),
                 _ => None,
             };
             let its = |(key, record): &(FlowKey, Record)| {

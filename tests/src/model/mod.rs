@@ -48,12 +48,6 @@ pub use records::{FlowKey, Record};
 use segment::Segment;
 pub use state::State;
 
-/// What the program can do that the rules ask for; what it cannot yet is not asked of it.
-mod features {
-    /// ICMP errors about connections of `full-nat` services.
-    pub(super) const ICMP_OF_FULL_NAT: bool = false;
-}
-
 /// A frame as the program gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'f> {
