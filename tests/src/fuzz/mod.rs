@@ -14,6 +14,7 @@ mod clock;
 mod compare;
 mod intact;
 mod last_hops;
+mod meters;
 mod mutate;
 mod ports;
 mod random;
@@ -203,6 +204,7 @@ fn scene(rig: &mut Rig, seed: u64, number: u64, tally: &mut Tally) -> Result<Opt
             }));
         }
     }
+    tally.count_reasons(rig.model().counters());
     Ok(None)
 }
 

@@ -14,21 +14,19 @@ use super::{
     clock::{TICKS, tick},
     compare::{self, record_of, same, timeout},
     last_hops::LastHops,
+    meters::Meters,
     step::{Arrival, Step},
     table::Tables,
     tally::Tally,
     world::{SLOTS, sources, timeouts},
 };
 use crate::{
-    model::{Fate, FlowKey, Judgement, Keys, Model, State},
-    packets::{Outcome, Testbed, Verdict, ip, sysctl},
+    model::{FlowKey, Keys, Model, State},
+    packets::{Testbed, ip, sysctl},
 };
 
 /// Room for many more connections than a scene makes, so that none is without a place.
 const FLOWS: u32 = 2_000;
-
-/// ICMP errors that a CPU sends in a tick, less what the fuzzer's clock may be late.
-const ERRORS: u64 = 900;
 
 /// Ticks of 2^30 ns that a record has been expired for.
 const LONG_AGO: u32 = 1_000;
@@ -70,13 +68,12 @@ pub(super) struct Rig {
     testbed: Testbed,
     tables: Tables,
     last_hops: LastHops,
+    meters: Meters,
     keys: Keys,
     /// What the maps were told last.
     model: Model,
     /// Reasons of no service in particular cannot be cleared: what they were at the start.
     before: BTreeMap<&'static str, u64>,
-    /// ICMP errors that were sent in a tick.
-    errors: (u32, u64),
 }
 
 impl Rig {
@@ -99,14 +96,15 @@ impl Rig {
         testbed.apply(&keeper());
         let tables = Tables::open(&testbed.maps(), keys)?;
         let last_hops = LastHops::open(&testbed)?;
+        let meters = Meters::open(&testbed.maps())?;
         Ok(Self {
             testbed,
             tables,
             last_hops,
+            meters,
             keys,
             model: Model::new(keys),
             before: BTreeMap::new(),
-            errors: (0, 0),
         })
     }
 
@@ -117,6 +115,7 @@ impl Rig {
             self.testbed.apply(&write);
         }
         self.last_hops.clear()?;
+        self.meters.clear()?;
         self.model = Model::new(self.keys);
         for write in scene {
             self.testbed.apply(write);
@@ -159,14 +158,17 @@ impl Rig {
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
         let start = tick();
-        let outcome = self
-            .testbed
-            .run_buffers(arrival.ifindex, &arrival.frame, arrival.linear);
+        let outcome = self.testbed.run_buffers(
+            arrival.ifindex,
+            &arrival.frame,
+            arrival.linear,
+            arrival.has_headroom,
+        );
         let end = tick();
         let tables = &mut self.tables;
         let mut failed = None;
         // Which port a connection is sent from is the program's choice.
-        let mut judgement = self.model.process(arrival.input(), &mut |key| {
+        let judgement = self.model.process(arrival.input(), &mut |key| {
             tables.source(key).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
@@ -175,7 +177,6 @@ impl Rig {
         if let Some(error) = failed {
             return Err(error.into());
         }
-        self.limit(&mut judgement, &outcome, end);
         tally.count(&judgement);
         compare::outcome(arrival, &judgement, &outcome)?;
         if let Some(source) = judgement.trace.illegal {
@@ -192,24 +193,6 @@ impl Rig {
             self.forget_displaced()?;
         }
         Ok(())
-    }
-
-    /// So many ICMP errors may be sent in a tick that the program may have dropped this one.
-    fn limit(&mut self, judgement: &mut Judgement, outcome: &Outcome, now: u32) {
-        let Some((service, Reason::IcmpSent)) = judgement.trace.answered else {
-            return;
-        };
-        if self.errors.0 != now {
-            // The limit is each tick's and each CPU's, and the thread may have changed CPUs.
-            self.errors = (now, 0);
-        }
-        if outcome.verdict == Verdict::Drop && self.errors.1 >= ERRORS {
-            self.model.limited(service);
-            judgement.trace.answered = Some((service, Reason::IcmpLimited));
-            judgement.fate = Fate::Drop;
-        } else {
-            self.errors.1 += 1;
-        }
     }
 
     /// A new connection takes the place of an expired one if it finds it first.

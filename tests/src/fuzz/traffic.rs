@@ -18,8 +18,9 @@ use crate::{
 /// Clients of each family, and ports of each client.
 const CLIENTS: usize = 10;
 const PORTS: usize = 4;
-/// Bytes of the largest first buffer: a page, less headroom and what the kernel keeps for itself.
-const MOST_LINEAR: usize = 4096 - 256 - 340;
+/// Bytes of the largest first buffer: a page, less headroom, what may take that up, and what the
+/// kernel keeps for itself.
+const MOST_LINEAR: usize = 4096 - 256 - 216 - 340;
 
 /// The source of steps.
 #[derive(Clone, Debug)]
@@ -65,6 +66,7 @@ impl Traffic {
         Step::Frame(Arrival {
             linear,
             ifindex: random.of(&INTERFACES),
+            has_headroom: !random.one_in(50),
             frame,
         })
     }

@@ -1,7 +1,7 @@
 //! Services and backends by chance, of every kind, and what happens to them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -53,6 +53,9 @@ pub(super) struct World {
     backends: BTreeMap<BackendIndex, BackendRecord>,
     tables: BTreeMap<ServiceId, Vec<Option<BackendIndex>>>,
     next_index: u16,
+    /// `full-nat` services that send from other addresses than at first. A connection is found under
+    /// the last addresses but one, so this happens once to each.
+    repooled: BTreeSet<ServiceId>,
 }
 
 impl World {
@@ -62,6 +65,7 @@ impl World {
             backends: BTreeMap::new(),
             tables: BTreeMap::new(),
             next_index: 1,
+            repooled: BTreeSet::new(),
         };
         for (id, slots) in (1..).map(ServiceId).zip(SLOTS) {
             // Every mode is there, and NAT more than once, so that services share backends.
@@ -184,9 +188,11 @@ impl World {
 
     fn table_write(&self, service: ServiceId) -> Option<MapWrite> {
         let table = self.tables.get(&service)?;
-        let slots = table.iter().map(|primary| Slot {
+        // The packet path goes by the first owner only.
+        let owners = table.iter().zip(table.iter().rev());
+        let slots = owners.map(|(primary, secondary)| Slot {
             primary: *primary,
-            secondary: None,
+            secondary: *secondary,
         });
         Some(MapWrite::WriteTable {
             service,
@@ -247,6 +253,11 @@ impl World {
             return Vec::new();
         };
         let (service, address) = (record.service, record.address);
+        if random.chance(20)
+            && let Some(write) = self.repool(random)
+        {
+            return vec![write];
+        }
         let mut writes = Vec::new();
         match random.below(6) {
             0 | 1 => record.accepts_new = !record.accepts_new,
@@ -280,6 +291,22 @@ impl World {
         self.deal(random, service);
         writes.extend(self.table_write(service));
         writes
+    }
+
+    /// Another pool for a service that has had only one.
+    fn repool(&mut self, random: &mut Random) -> Option<MapWrite> {
+        let pooled = self.services.iter_mut().find(|(id, service)| {
+            service.forwarding == Forwarding::FullNat && !self.repooled.contains(id)
+        });
+        let (id, record) = pooled?;
+        let mut all: Vec<_> = sources(record.listen.is_ipv4(), 3).collect();
+        all.remove(random.below(3));
+        record.snat = all;
+        self.repooled.insert(*id);
+        Some(MapWrite::WriteService {
+            service: *id,
+            record: record.clone(),
+        })
     }
 
     pub(super) fn services(&self) -> impl Iterator<Item = (ServiceId, &ServiceRecord)> {

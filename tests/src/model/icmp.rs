@@ -94,6 +94,7 @@ impl Model {
             .count(Some(service.id), Reason::IcmpTranslated);
         let hop = backend.next_hop.as_ref().map(Hop::next);
         let hop = hop.ok_or_else(|| refuse(Reason::NoNextHop))?;
+        trace.service = Some(service.id);
         trace.translated = Some((forwarding, Direction::ToBackend));
         let packet = match forwarding {
             Forwarding::Dsr => message.packet.to_vec(),
@@ -146,6 +147,7 @@ impl Model {
         };
         let service = backend.service;
         self.counters.count(Some(service), Reason::IcmpTranslated);
+        trace.service = Some(service);
         trace.translated = Some((backend.forwarding, Direction::ToClient));
         let packet = message.rewritten(source, client.ip(), quote, &inside);
         Ok(emit(message.ifindex, &hop, message.ipv6, &packet))

@@ -57,6 +57,8 @@ pub struct Input<'f> {
     pub linear: usize,
     /// Interface that it came in by.
     pub ifindex: u32,
+    /// Whether there is room in front of it for more headers.
+    pub has_headroom: bool,
 }
 
 /// What must become of a frame.
@@ -95,6 +97,8 @@ pub struct Trace {
     pub illegal: Option<SocketAddr>,
     /// It was an ICMP error, led on to a backend or a client.
     pub translated: Option<(Forwarding, Direction)>,
+    /// Whose packet it is that goes out.
+    pub service: Option<ServiceId>,
     /// How it went out.
     pub forwarded: Option<(Forwarding, Direction)>,
 }
@@ -162,7 +166,10 @@ impl Model {
     /// free choice, which has only to be one of the allowed ones.
     pub fn process(&mut self, input: Input<'_>, source: Source<'_>) -> Judgement {
         let mut trace = Trace::default();
-        let (fate, refused) = match self.judge(input, source, &mut trace) {
+        let judged = self
+            .judge(input, source, &mut trace)
+            .and_then(|fate| with_room(input, fate, &trace));
+        let (fate, refused) = match judged {
             Ok(fate) => (fate, None),
             Err(Stop::Pass) => (Fate::Pass, None),
             Err(Stop::Refuse(service, reason, answer)) => {
@@ -190,6 +197,8 @@ impl Model {
             return Fate::Drop;
         };
         match answer::build(&segment, answer) {
+            // A quote goes behind headers that were not there; a reset is never longer.
+            Some((_, Reason::IcmpSent)) if !input.has_headroom => Fate::Drop,
             Some((frame, counted)) => {
                 self.counters.count(service, counted);
                 trace.answered = Some((service, counted));
@@ -197,12 +206,6 @@ impl Model {
             }
             None => Fate::Drop,
         }
-    }
-
-    /// An ICMP error that was to answer the last packet was one too many.
-    pub fn limited(&mut self, service: Option<ServiceId>) {
-        self.counters.take_back(service, Reason::IcmpSent);
-        self.counters.count(service, Reason::IcmpLimited);
     }
 
     /// §4: whose packet is it?
@@ -288,6 +291,18 @@ impl Model {
     /// An expired record's place has been given away.
     pub fn forget(&mut self, key: FlowKey) {
         self.records.remove(key);
+    }
+}
+
+/// Refuses what goes out behind more headers than there is room for in front of the frame.
+fn with_room(input: Input<'_>, fate: Fate, trace: &Trace) -> Way<Fate> {
+    match (&fate, trace.service) {
+        (Fate::Transmit(frame) | Fate::Redirect(frame), Some(service))
+            if !input.has_headroom && frame.len() > input.frame.len() =>
+        {
+            Err(Stop::refuse(service, Reason::NoHeadroom))
+        }
+        _ => Ok(fate),
     }
 }
 

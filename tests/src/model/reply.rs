@@ -75,6 +75,7 @@ impl Model {
         let state = record.state.after(Sender::Backend, segment.flags);
         self.records.renew(key, state);
         trace.renewed = Some(key);
+        trace.service = Some(key.service);
         trace.forwarded = Some((backend.forwarding, Direction::ToClient));
         self.counters.reply(index, segment);
         let packet = Rewrite::new(segment)

@@ -65,6 +65,7 @@ impl Model {
         let Some(next_hop) = &backend.next_hop else {
             return Err(refuse(Reason::NoNextHop));
         };
+        trace.service = Some(service.id);
         trace.forwarded = Some((forwarding, Direction::ToBackend));
         let snat = self.records.find(key).and_then(|record| record.snat);
         let packet = self.to_backend(segment, service, &backend, snat);

@@ -37,6 +37,9 @@ use super::{
     packet::{Packet, flags},
 };
 
+/// Index of the loopback interface.
+const LOOPBACK: u32 = 1;
+
 /// What the program says of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -176,31 +179,36 @@ impl Testbed {
         self.run_with(frame, Some(Context::split(linear)))
     }
 
-    /// Runs a frame that came in through this interface, with `linear` bytes in the first buffer.
-    pub fn run_buffers(&mut self, ifindex: u32, frame: &[u8], linear: usize) -> Outcome {
-        // The loopback is what the kernel takes for 0, and cannot be named.
-        let ingress_ifindex = if ifindex == 1 { 0 } else { ifindex };
-        let context = Context {
-            data_end: linear as u32,
-            ingress_ifindex,
-            ..Context::default()
-        };
-        self.run_with(frame, Some(context))
-    }
-
     /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
     /// stands in front of it.
     pub fn run_without_headroom(&mut self, frame: &[u8]) -> Outcome {
+        self.run_buffers(LOOPBACK, frame, frame.len(), false)
+    }
+
+    /// Runs a frame that came in through this interface (as for [`Testbed::run_from`], or the
+    /// loopback), with `linear` bytes in the first buffer, and with headroom or, as by
+    /// [`Testbed::run_without_headroom`], without.
+    pub fn run_buffers(
+        &mut self,
+        ifindex: u32,
+        frame: &[u8],
+        linear: usize,
+        has_headroom: bool,
+    ) -> Outcome {
         // The kernel leaves 256 bytes, of which it keeps 40 for itself.
-        const METADATA: usize = 216;
-        let input = [&[0xff; METADATA], frame].concat();
+        let metadata = if has_headroom { 0 } else { 216 };
         let context = Context {
-            data: METADATA as u32,
-            data_end: input.len() as u32,
-            ..Context::default()
+            data: metadata as u32,
+            data_end: (metadata + linear) as u32,
+            // The loopback is what the kernel takes if none is named, and cannot be named.
+            ingress_ifindex: if ifindex == LOOPBACK { 0 } else { ifindex },
         };
+        if has_headroom {
+            return self.run_with(frame, Some(context));
+        }
+        let input = [&vec![0xff; metadata], frame].concat();
         let mut outcome = self.run_with(&input, Some(context));
-        outcome.frame.drain(..METADATA);
+        outcome.frame.drain(..metadata);
         outcome
     }
 
