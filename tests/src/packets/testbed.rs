@@ -31,6 +31,8 @@ use lb_userspace::{
     model::{BackendIndex, ServiceId},
 };
 
+use crate::model::{Fate, Input, Keys, Model};
+
 use super::{
     answer::Answer,
     dissect::Dissection,
@@ -77,12 +79,30 @@ pub enum Expect {
     Counted(Option<ServiceId>, Reason, Box<Expect>),
 }
 
+impl Expect {
+    /// The same in the model's words.
+    fn judged(&self) -> (Fate, Option<(Option<ServiceId>, Reason)>) {
+        match self.clone() {
+            Self::Pass => (Fate::Pass, None),
+            Self::Drop(service, reason) => (Fate::Drop, Some((service, reason))),
+            Self::Answer(service, reason, answer) => {
+                (Fate::Transmit(answer.frame), Some((Some(service), reason)))
+            }
+            Self::Transmit(frame) => (Fate::Transmit(frame), None),
+            Self::Redirect(frame) => (Fate::Redirect(frame), None),
+            Self::Counted(_, _, expect) => expect.judged(),
+        }
+    }
+}
+
 /// The data plane over pins of its own, which go when it is dropped.
 pub struct Testbed {
     plane: DataPlane,
     writer: KernelWriter,
     reader: Arc<KernelReader>,
     directory: PathBuf,
+    /// Says what must become of a frame that is checked.
+    model: Option<Model>,
 }
 
 impl Testbed {
@@ -144,7 +164,17 @@ impl Testbed {
             plane,
             writer,
             directory,
+            model: None,
         }
+    }
+
+    /// One for frames that do not depend on what came before them, and services with one backend:
+    /// [`Testbed::check`] then holds what a test expects against the model, too.
+    pub fn with_model() -> Self {
+        let mut testbed = Self::new();
+        // Every slot is the one backend's, by whatever hash.
+        testbed.model = Some(Model::new(Keys([0; 4])));
+        testbed
     }
 
     pub fn attach(&mut self, interfaces: &[InterfaceSettings]) {
@@ -154,6 +184,9 @@ impl Testbed {
     }
 
     pub fn apply(&mut self, write: &MapWrite) {
+        if let Some(model) = &mut self.model {
+            model.apply(write);
+        }
         self.writer
             .apply(write)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
@@ -275,6 +308,18 @@ impl Testbed {
         let before = self.reasons();
         let outcome = self.run(frame);
         self.compare(description, frame, expect, &before, outcome);
+        if let Some(model) = &mut self.model {
+            let input = Input {
+                frame,
+                linear: frame.len(),
+                ifindex: LOOPBACK,
+                has_headroom: true,
+            };
+            let judgement = model.process(input, &mut |_| None);
+            let (fate, refused) = expect.judged();
+            assert_eq!(judgement.fate, fate, "the model of {description}");
+            assert_eq!(judgement.refused, refused, "the model of {description}");
+        }
     }
 
     /// [`Testbed::check`] of an outcome; `before` are the counters before it.
