@@ -22,6 +22,7 @@ use super::{
     flows::{self, Key, Table, Tables},
     mapped::Shared,
     plain::Plain,
+    ports::PortTable,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -52,6 +53,8 @@ pub struct EndedCounts {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
     family: Family,
+    /// Index of the address that it is sent from (`full-nat`); 0: from the client's own.
+    snat: u16,
     /// Number of the record in its table.
     record: u32,
     value: FlowValue,
@@ -139,6 +142,17 @@ impl Ender {
         sweep.table(&self.tables.v6, &mut |record, value| {
             ended(Ended::new(Family::V6, record, value));
         });
+        for (&snat, ports) in &self.tables.ports.current() {
+            let mut ended = |record: Ended| ended(Ended { snat, ..record });
+            match &**ports {
+                PortTable::V4(_, table) => sweep.table(table, &mut |record, value| {
+                    ended(Ended::new(Family::V4, record, value));
+                }),
+                PortTable::V6(_, table) => sweep.table(table, &mut |record, value| {
+                    ended(Ended::new(Family::V6, record, value));
+                }),
+            }
+        }
         sweep.counts
     }
 
@@ -151,16 +165,23 @@ impl Ender {
         marked(&self.tables.v6, now, &mut |record, value| {
             each(Ended::new(Family::V6, record, value));
         });
+        for (&snat, ports) in &self.tables.ports.current() {
+            let mut each = |record: Ended| each(Ended { snat, ..record });
+            match &**ports {
+                PortTable::V4(_, table) => marked(table, now, &mut |record, value| {
+                    each(Ended::new(Family::V4, record, value));
+                }),
+                PortTable::V6(_, table) => marked(table, now, &mut |record, value| {
+                    each(Ended::new(Family::V6, record, value));
+                }),
+            }
+        }
     }
 
     /// How to make the client and, where it answers through the load balancer, the backend speak.
     /// Nothing where the record is another's by now, and nothing towards whom no way is known.
     pub fn prods(&self, ended: Ended) -> [Option<Prod>; 2] {
-        let key = match ended.family {
-            Family::V4 => still_marked(&self.tables.v4, ended),
-            Family::V6 => still_marked(&self.tables.v6, ended),
-        };
-        let Some((client, ServiceId(id))) = key else {
+        let Some((client, ServiceId(id), source)) = self.still_marked(ended) else {
             return [None; 2];
         };
         let Ok(Plain(service)) = self.services.get(&u32::from(id), 0) else {
@@ -180,13 +201,34 @@ impl Ender {
         let to_backend = self.backends.get(&backend, 0).ok();
         let to_backend = to_backend
             // Other modes' backends do not answer through here.
-            .filter(|Plain(backend)| service.forwarding == forwarding::NAT && backend.service == id)
+            .filter(|Plain(backend)| {
+                !forwarding::sees_one_direction(service.forwarding) && backend.service == id
+            })
             .map(|Plain(backend)| Prod {
                 hop: backend.hop,
-                from: client,
+                from: source,
                 to: address(ended.family, backend.address, backend.port),
             });
         [to_client, to_backend].map(|prod| prod.filter(|prod| prod.hop.ifindex != 0))
+    }
+
+    /// Client and service of a record that is what it was when it was marked, and whom the backend
+    /// takes for the client.
+    fn still_marked(&self, ended: Ended) -> Option<(SocketAddr, ServiceId, SocketAddr)> {
+        if ended.snat == 0 {
+            let (client, service) = match ended.family {
+                Family::V4 => still_marked(&self.tables.v4, ended),
+                Family::V6 => still_marked(&self.tables.v6, ended),
+            }?;
+            return Some((client, service, client));
+        }
+        let ports = self.tables.ports.current();
+        let (address, (client, service)) = match &**ports.get(&ended.snat)? {
+            PortTable::V4(address, table) => (IpAddr::from(*address), still_marked(table, ended)?),
+            PortTable::V6(address, table) => (IpAddr::from(*address), still_marked(table, ended)?),
+        };
+        let port = u16::try_from(ended.record).ok()?;
+        Some((client, service, (address, port).into()))
     }
 }
 
@@ -194,6 +236,7 @@ impl Ended {
     fn new(family: Family, record: usize, value: FlowValue) -> Self {
         Self {
             family,
+            snat: 0,
             record: record as u32,
             value,
         }

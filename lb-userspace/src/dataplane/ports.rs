@@ -3,7 +3,8 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    net::{Ipv4Addr, Ipv6Addr},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use aya::{
@@ -28,29 +29,32 @@ pub(super) struct PortTables(Arc<RwLock<Tables>>);
 
 type Tables = BTreeMap<u16, Arc<PortTable>>;
 
-enum PortTable {
-    V4(Table<Bucket4<std::sync::atomic::AtomicU64>>),
-    V6(Table<Bucket6<std::sync::atomic::AtomicU64>>),
+/// The ports of one address: the number of a record in its table is its port.
+pub(super) enum PortTable {
+    V4(Ipv4Addr, Table<Bucket4<AtomicU64>>),
+    V6(Ipv6Addr, Table<Bucket6<AtomicU64>>),
 }
 
 impl PortTables {
     pub(super) fn add4<V: Pod>(
         &self,
         index: u16,
+        address: Ipv4Addr,
         ports: &Array<MapData, V>,
     ) -> Result<(), DataPlaneError> {
         let buckets = mapped(ports.map(), BUCKETS)?;
-        self.add(index, PortTable::V4(Table::unpinned(buckets)));
+        self.add(index, PortTable::V4(address, Table::unpinned(buckets)));
         Ok(())
     }
 
     pub(super) fn add6<V: Pod>(
         &self,
         index: u16,
+        address: Ipv6Addr,
         ports: &Array<MapData, V>,
     ) -> Result<(), DataPlaneError> {
         let buckets = mapped(ports.map(), BUCKETS)?;
-        self.add(index, PortTable::V6(Table::unpinned(buckets)));
+        self.add(index, PortTable::V6(address, Table::unpinned(buckets)));
         Ok(())
     }
 
@@ -95,13 +99,13 @@ impl PortTables {
         visit: &mut dyn FnMut(Connection) -> bool,
     ) -> bool {
         self.current().values().all(|table| match &**table {
-            PortTable::V4(table) => table.visit(now, timeout, visit),
-            PortTable::V6(table) => table.visit(now, timeout, visit),
+            PortTable::V4(_, table) => table.visit(now, timeout, visit),
+            PortTable::V6(_, table) => table.visit(now, timeout, visit),
         })
     }
 
-    /// A visitor may take its time: the lock is not held meanwhile.
-    fn current(&self) -> Tables {
+    /// Those there are at the moment. A visitor may take its time: the lock is not held meanwhile.
+    pub(super) fn current(&self) -> Tables {
         self.0
             .read()
             .unwrap_or_else(PoisonError::into_inner)
@@ -112,15 +116,15 @@ impl PortTables {
 impl PortTable {
     fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         match self {
-            Self::V4(table) => table.sweep(now, ending, totals),
-            Self::V6(table) => table.sweep(now, ending, totals),
+            Self::V4(_, table) => table.sweep(now, ending, totals),
+            Self::V6(_, table) => table.sweep(now, ending, totals),
         }
     }
 
     fn records(&self) -> u64 {
         match self {
-            Self::V4(table) => table.records(),
-            Self::V6(table) => table.records(),
+            Self::V4(_, table) => table.records(),
+            Self::V6(_, table) => table.records(),
         }
     }
 }

@@ -89,8 +89,8 @@ impl SnatWriter {
         self.indices = v4.chain(v6).collect::<Result<_, DataPlaneError>>()?;
         for (address, index) in &self.indices {
             match address {
-                IpAddr::V4(_) => self.tables.add4(*index, &self.ports4.adopt(*index)?)?,
-                IpAddr::V6(_) => self.tables.add6(*index, &self.ports6.adopt(*index)?)?,
+                IpAddr::V4(v4) => self.tables.add4(*index, *v4, &self.ports4.adopt(*index)?)?,
+                IpAddr::V6(v6) => self.tables.add6(*index, *v6, &self.ports6.adopt(*index)?)?,
             }
         }
         for id in 1..MAX_SERVICES {
@@ -174,8 +174,8 @@ impl SnatWriter {
             )
         })?;
         match address {
-            IpAddr::V4(_) => self.tables.add4(index, &self.ports4.create(index)?)?,
-            IpAddr::V6(_) => self.tables.add6(index, &self.ports6.create(index)?)?,
+            IpAddr::V4(v4) => self.tables.add4(index, v4, &self.ports4.create(index)?)?,
+            IpAddr::V6(v6) => self.tables.add6(index, v6, &self.ports6.create(index)?)?,
         }
         self.addresses
             .set(u32::from(index), convert::address(address), 0)
