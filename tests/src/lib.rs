@@ -3,5 +3,7 @@
 
 pub mod bench;
 pub mod demo;
+pub mod fuzz;
 pub mod lab;
+pub mod model;
 pub mod packets;

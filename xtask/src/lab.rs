@@ -1,4 +1,4 @@
-//! `cargo xtask demo` and `cargo xtask bench`: programs of the crate `lb-tests` that need the lab.
+//! `cargo xtask demo`, `bench` and `fuzz`: programs of the crate `lb-tests` that need the lab.
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 

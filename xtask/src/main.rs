@@ -1,4 +1,4 @@
-//! The project's commands: `cargo xtask setup | build | test | demo | bench`.
+//! The project's commands: `cargo xtask setup | build | test | fuzz | demo | bench`.
 //!
 //! This crate is compiled before anything is set up, so it depends on little.
 
@@ -45,16 +45,22 @@ fn run(arguments: &ArgMatches) -> Result<ExitCode> {
             lab::run("lb-demo", &groups, keep.as_slice())?;
         }
         Some(("bench", options)) => {
-            let options: Vec<_> = options
-                .get_many::<String>("options")
-                .unwrap_or_default()
-                .cloned()
-                .collect();
-            lab::run("lb-bench", &[Group::Build, Group::Network], &options)?;
+            let groups = [Group::Build, Group::Network];
+            lab::run("lb-bench", &groups, &passed_on(options))?;
+        }
+        Some(("fuzz", options)) => {
+            let groups = [Group::Build, Group::Network];
+            lab::run("lb-fuzz", &groups, &passed_on(options))?;
         }
         _ => unreachable!("clap asks for one of the subcommands below"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Options of the program that is started.
+fn passed_on(arguments: &ArgMatches) -> Vec<String> {
+    let options = arguments.get_many::<String>("options");
+    options.unwrap_or_default().cloned().collect()
 }
 
 fn command_line() -> Command {
@@ -63,6 +69,14 @@ fn command_line() -> Command {
             .long(name)
             .help(help)
             .action(ArgAction::SetTrue)
+    };
+    let options = |help: &'static str| {
+        Arg::new("options")
+            .help(help)
+            .value_parser(value_parser!(String))
+            .num_args(0..)
+            .trailing_var_arg(true)
+            .allow_hyphen_values(true)
     };
     Command::new("xtask")
         .bin_name("cargo xtask")
@@ -98,17 +112,21 @@ fn command_line() -> Command {
                     "keep",
                     "Leave it running until Ctrl-C, and say how to play with it",
                 )),
+            Command::new("fuzz")
+                .about(
+                    "Hold the XDP program against a second implementation of docs/packets.md, \
+                     packet by packet",
+                )
+                .disable_help_flag(true)
+                .arg(options(
+                    "Options of the fuzzer itself (`cargo xtask fuzz --help`)",
+                )),
             Command::new("bench")
                 .about("Measure what a packet costs")
                 .disable_help_flag(true)
-                .arg(
-                    Arg::new("options")
-                        .help("Options of the benchmark itself (`cargo xtask bench --help`)")
-                        .value_parser(value_parser!(String))
-                        .num_args(0..)
-                        .trailing_var_arg(true)
-                        .allow_hyphen_values(true),
-                ),
+                .arg(options(
+                    "Options of the benchmark itself (`cargo xtask bench --help`)",
+                )),
         ])
 }
 
@@ -122,12 +140,13 @@ mod tests {
     }
 
     #[test]
-    fn options_of_the_benchmark_are_passed_on() {
-        let arguments = command_line()
-            .try_get_matches_from(["cargo xtask", "bench", "--help", "-n", "3"])
-            .unwrap();
-        let (_, bench) = arguments.subcommand().unwrap();
-        let options: Vec<_> = bench.get_many::<String>("options").unwrap().collect();
-        assert_eq!(options, ["--help", "-n", "3"]);
+    fn options_of_the_started_program_are_passed_on() {
+        for program in ["bench", "fuzz"] {
+            let arguments = command_line()
+                .try_get_matches_from(["cargo xtask", program, "--help", "-n", "3"])
+                .unwrap();
+            let (_, arguments) = arguments.subcommand().unwrap();
+            assert_eq!(passed_on(arguments), ["--help", "-n", "3"]);
+        }
     }
 }

@@ -50,9 +50,9 @@ pub(crate) trait Family: Sized {
     fn is_host(address: Self::Address) -> bool;
     /// From the 16 bytes of a map record.
     fn address(record: &[u8; 16]) -> Self::Address;
-    /// Into the words of `bpf_fib_lookup`'s parameters.
     /// The sum of an address's 16-bit words, for [`lb_common::checksum`].
     fn sum(address: Self::Address) -> u32;
+    /// Into the words of `bpf_fib_lookup`'s parameters.
     fn fib_words(address: Self::Address) -> [u32; 4];
 
     fn endpoint(address: Self::Address, port: [u8; 2]) -> Self::Endpoint;

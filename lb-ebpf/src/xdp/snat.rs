@@ -3,6 +3,7 @@
 
 use lb_common::{
     flow::{Bucket as _, FlowValue, Tick, insert_vacant},
+    records::{Backend, Service},
     snat::{self, CANDIDATES, Candidate, SnatPool},
 };
 
@@ -12,6 +13,34 @@ use super::{family::Family, maps, track::Record};
 pub(crate) struct Endpoint<F: Family> {
     pub(crate) address: F::Address,
     pub(crate) port: [u8; 2],
+}
+
+// Derived, they would ask the same of the family, which has no values.
+impl<F: Family> Clone for Endpoint<F> {
+    #[inline(always)]
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<F: Family> Copy for Endpoint<F> {}
+
+impl<F: Family> Endpoint<F> {
+    #[inline(always)]
+    pub(crate) fn of_service(service: &Service) -> Self {
+        Self {
+            address: F::address(&service.address),
+            port: service.port,
+        }
+    }
+
+    #[inline(always)]
+    pub(crate) fn of_backend(backend: &Backend) -> Self {
+        Self {
+            address: F::address(&backend.address),
+            port: backend.port,
+        }
+    }
 }
 
 /// The record of a client's connection, and where its packets are sent from.

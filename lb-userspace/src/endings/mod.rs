@@ -11,7 +11,7 @@
 //!
 //! Prods are repeated ([`schedule`]): numbers may hit the window, frames get lost, and Linux answers
 //! no two of them within half a second (`tcp_invalid_ratelimit`). They leave as whole frames by the
-//! way that the packet path would take ([`wire`]), past routes and filters of the host.
+//! way that the packet path would take ([`crate::wire`]), past routes and filters of the host.
 //!
 //! A daemon that dies after the first step leaves records that answer whatever is sent; the next
 //! one prods what it finds marked.
@@ -37,11 +37,12 @@ use tracing::{debug, info, warn};
 use self::{
     schedule::{Pace, Schedule},
     segment::Numbers,
-    wire::{PacketSocket, Wire},
+    wire::Wire,
 };
 use crate::{
     dataplane::{Ended, EndedCounts, Ender, Endings, Prod},
     model::ServiceId,
+    wire::Mouth,
 };
 
 /// Connections whose prods may be outstanding. What is to be ended beyond that waits unmarked.
@@ -59,7 +60,7 @@ const INTERVAL: Duration = Duration::from_millis(250);
 /// The thread cannot be started.
 pub fn spawn(ender: Arc<Ender>) -> io::Result<mpsc::Sender<Endings>> {
     let (sender, orders) = mpsc::channel();
-    let wire = match PacketSocket::open() {
+    let wire = match Mouth::open() {
         Ok(socket) => Some(socket),
         Err(error) => {
             warn!("without packet sockets, ends of idle connections are not told: {error}");

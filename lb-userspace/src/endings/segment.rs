@@ -1,18 +1,16 @@
 //! Bare ACKs as whole Ethernet frames.
 
-use std::{
-    hash::{BuildHasher as _, RandomState},
-    net::{IpAddr, SocketAddr},
+use std::hash::{BuildHasher as _, RandomState};
+
+use lb_common::{
+    records::{Hop, VlanTag},
+    tcp::Flags,
 };
 
-use lb_common::{checksum, records::Hop, tcp::Flags};
-
-use crate::dataplane::Prod;
-
-const TCP: u8 = 6;
-const TTL: u8 = 64;
-/// Bytes of a TCP header without options.
-const TCP_LENGTH: u8 = 20;
+use crate::{
+    dataplane::Prod,
+    wire::{Addresses, Link, Segment, frame},
+};
 
 /// Sequence and acknowledgement numbers that nobody can foresee (RFC 5961 §1: who could, might
 /// have them hit a window).
@@ -40,91 +38,46 @@ impl Numbers {
 /// two ends are not of one address family.
 pub(super) fn ack(prod: &Prod, sequence: u32, acknowledgement: u32) -> Option<Vec<u8>> {
     let Prod { hop, from, to } = prod;
-    let mut tcp = tcp(*from, *to, sequence, acknowledgement);
-    let (ethertype, ip, pseudo_header) = match (from.ip(), to.ip()) {
-        (IpAddr::V4(from), IpAddr::V4(to)) => {
-            let addresses = [from.octets(), to.octets()].concat();
-            let pseudo_header = [&addresses[..], &[0, TCP, 0, TCP_LENGTH]].concat();
-            ([0x08, 0x00], ipv4(&addresses), pseudo_header)
-        }
-        (IpAddr::V6(from), IpAddr::V6(to)) => {
-            let addresses = [from.octets(), to.octets()].concat();
-            let length = [0, 0, 0, TCP_LENGTH, 0, 0, 0, TCP];
-            let pseudo_header = [&addresses[..], &length].concat();
-            ([0x86, 0xdd], ipv6(&addresses), pseudo_header)
-        }
-        _ => return None,
+    let segment = Segment {
+        addresses: Addresses::new(from.ip(), to.ip())?,
+        source_port: from.port(),
+        destination_port: to.port(),
+        sequence,
+        acknowledgement,
+        flags: Flags::ACK,
+        window: 0,
     };
-    let checksum = sum(&[&pseudo_header[..], &tcp].concat());
-    tcp[16..18].copy_from_slice(&checksum);
-    Some([&ethernet(hop, ethertype)[..], &ip, &tcp].concat())
+    Some(frame(&link(hop), &segment.packet()))
 }
 
-fn ethernet(hop: &Hop, ethertype: [u8; 2]) -> Vec<u8> {
-    let mut header = [hop.destination, hop.source].concat();
-    for tag in hop.tags.iter().take(usize::from(hop.tag_count)) {
-        header.extend(tag.tpid);
-        header.extend(tag.tci);
+fn link(hop: &Hop) -> Link {
+    let tags = hop.tags.iter().take(usize::from(hop.tag_count));
+    Link {
+        destination: hop.destination,
+        source: hop.source,
+        tags: tags
+            .map(
+                |&VlanTag {
+                     tpid: [a, b],
+                     tci: [c, d],
+                 }| [a, b, c, d],
+            )
+            .collect(),
     }
-    header.extend(ethertype);
-    header
-}
-
-/// RFC 791 §3.1. DF is set, so the identification says nothing (RFC 6864 §4.1).
-fn ipv4(addresses: &[u8]) -> Vec<u8> {
-    const LENGTH: u8 = 20;
-    let mut header = vec![
-        0x45,
-        0,
-        0,
-        LENGTH + TCP_LENGTH,
-        0,
-        0,
-        0x40,
-        0,
-        TTL,
-        TCP,
-        0,
-        0,
-    ];
-    header.extend(addresses);
-    let checksum = sum(&header);
-    header[10..12].copy_from_slice(&checksum);
-    header
-}
-
-/// RFC 8200 §3.
-fn ipv6(addresses: &[u8]) -> Vec<u8> {
-    let mut header = vec![0x60, 0, 0, 0, 0, TCP_LENGTH, TCP, TTL];
-    header.extend(addresses);
-    header
-}
-
-/// Without its checksum.
-fn tcp(from: SocketAddr, to: SocketAddr, sequence: u32, acknowledgement: u32) -> Vec<u8> {
-    let mut header = Vec::with_capacity(TCP_LENGTH.into());
-    header.extend(from.port().to_be_bytes());
-    header.extend(to.port().to_be_bytes());
-    header.extend(sequence.to_be_bytes());
-    header.extend(acknowledgement.to_be_bytes());
-    // Data offset and flags; then window, checksum and urgent pointer.
-    header.extend([(TCP_LENGTH / 4) << 4, Flags::ACK]);
-    header.extend([0; 6]);
-    header
-}
-
-/// The Internet checksum (RFC 1071) of an even number of bytes, as it stands in a packet.
-fn sum(bytes: &[u8]) -> [u8; 2] {
-    let words = bytes.chunks_exact(2);
-    let sum = words.map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]])));
-    (!checksum::fold(sum.sum())).to_ne_bytes()
 }
 
 #[cfg(test)]
 mod tests {
-    use lb_common::records::VlanTag;
+    use lb_common::checksum;
 
     use super::*;
+
+    /// The Internet checksum (RFC 1071) of an even number of bytes, as it stands in a packet.
+    fn sum(bytes: &[u8]) -> [u8; 2] {
+        let words = bytes.chunks_exact(2);
+        let sum = words.map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]])));
+        (!checksum::fold(sum.sum())).to_ne_bytes()
+    }
 
     fn hop(tags: &[[u8; 4]]) -> Hop {
         let mut hop = Hop {

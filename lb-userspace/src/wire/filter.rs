@@ -146,12 +146,11 @@ mod tests {
             source_port: 80,
             destination_port: 40_000,
             sequence: 0,
+            acknowledgement,
             flags,
+            window: 0,
         };
-        let mut packet = segment.packet();
-        let tcp = packet.len() - 20;
-        packet[tcp + 8..tcp + 12].copy_from_slice(&acknowledgement.to_be_bytes());
-        packet
+        segment.packet()
     }
 
     /// S-DSR-3: answers are heard, and nothing else.

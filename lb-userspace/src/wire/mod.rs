@@ -1,8 +1,9 @@
-//! Packets that the daemon sends and hears itself, past the routes and filters of the host.
+//! Packets that the daemon sends and hears itself, past the routes, filters and queueing disciplines
+//! of the host.
 //!
 //! * **segment**: TCP segments without data as IP packets, and what is heard of answers to them.
 //! * **outer**: the headers that a tunnel puts around a packet.
-//! * **frame**: a packet as the Ethernet frame that a [`NextHop`](crate::model::NextHop) asks for.
+//! * **frame**: a packet as an Ethernet frame, for a [`NextHop`](crate::model::NextHop) or otherwise.
 //! * **ip**: the headers and checksums that these are made of; **filter**: what the kernel lets
 //!   through to an [`Ear`]; **socket**: the system calls.
 //!
@@ -18,7 +19,7 @@ mod socket;
 
 pub use self::{
     filter::Filter,
-    frame::frame,
+    frame::{Link, frame},
     ip::Addresses,
     outer::{Encapsulation, Outer},
     segment::{Heard, Segment},

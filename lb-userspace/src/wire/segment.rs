@@ -16,20 +16,23 @@ pub struct Segment {
     pub source_port: u16,
     pub destination_port: u16,
     pub sequence: u32,
+    pub acknowledgement: u32,
     /// Of [`Flags`].
     pub flags: u8,
+    pub window: u16,
 }
 
 impl Segment {
-    /// The IP packet, with acknowledgement number 0 and the largest window that needs no scaling.
+    /// The IP packet.
     pub fn packet(&self) -> Vec<u8> {
         let mut header = Vec::with_capacity(LENGTH);
         header.extend(self.source_port.to_be_bytes());
         header.extend(self.destination_port.to_be_bytes());
         header.extend(self.sequence.to_be_bytes());
-        header.extend([0; 4]);
+        header.extend(self.acknowledgement.to_be_bytes());
         header.extend([(LENGTH as u8 / 4) << 4, self.flags]);
-        header.extend(u16::MAX.to_be_bytes());
+        header.extend(self.window.to_be_bytes());
+        // Checksum and urgent pointer.
         header.extend([0; 4]);
         let checksum = self.addresses.transport_checksum(TCP, &header);
         header[16..18].copy_from_slice(&checksum);
@@ -97,7 +100,9 @@ mod tests {
             source_port: 40_000,
             destination_port: 80,
             sequence: 0x0102_0304,
+            acknowledgement: 0,
             flags: Flags::SYN,
+            window: u16::MAX,
         }
     }
 

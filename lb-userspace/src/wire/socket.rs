@@ -16,7 +16,8 @@ pub enum Family {
     V6,
 }
 
-/// Sends frames as they are, past routes and filters, and hears nothing.
+/// Sends frames as they are, past routes, filters and queueing disciplines, as the packet path does,
+/// and hears nothing.
 #[derive(Debug)]
 pub struct Mouth(OwnedFd);
 
@@ -25,7 +26,19 @@ impl Mouth {
     ///
     /// Without the privilege or descriptors for it.
     pub fn open() -> io::Result<Self> {
-        packet_socket(libc::SOCK_RAW).map(Self)
+        let socket = packet_socket(libc::SOCK_RAW)?;
+        // A filter on the way out may well put on the tags that these frames have already.
+        let bypass: libc::c_int = 1;
+        // SAFETY: the option takes an integer.
+        unsafe {
+            set(
+                &socket,
+                libc::SOL_PACKET,
+                libc::PACKET_QDISC_BYPASS,
+                &bypass,
+            )
+        }?;
+        Ok(Self(socket))
     }
 
     /// Sends a whole Ethernet frame through the interface with this index. Does not wait for room
@@ -138,14 +151,29 @@ fn attach(socket: &OwnedFd, program: &[libc::sock_filter]) -> io::Result<()> {
         // The kernel only reads it.
         filter: program.as_ptr().cast_mut(),
     };
-    // SAFETY: the program lives until the call returns, which copies it, and is as long as it says.
+    // SAFETY: the instructions live until the call returns, which copies them, and are as many as
+    // it says.
+    unsafe { set(socket, libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, &program) }
+}
+
+/// # Safety
+///
+/// `value` is what this option takes, and what it points to lives.
+unsafe fn set<T>(
+    socket: &OwnedFd,
+    level: libc::c_int,
+    option: libc::c_int,
+    value: &T,
+) -> io::Result<()> {
+    // SAFETY: the value lives until the call returns, and is as long as it is told; the rest is the
+    // caller's promise.
     succeeded(unsafe {
         libc::setsockopt(
             socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_ATTACH_FILTER,
-            (&raw const program).cast(),
-            size_of_val(&program) as libc::socklen_t,
+            level,
+            option,
+            std::ptr::from_ref(value).cast(),
+            size_of::<T>() as libc::socklen_t,
         )
     })
 }

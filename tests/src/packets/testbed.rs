@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process,
     sync::{
         Arc,
@@ -96,6 +96,23 @@ impl Testbed {
         })
     }
 
+    /// [`Testbed::with_capacity`], with hash keys that are not drawn at random.
+    ///
+    /// # Panics
+    ///
+    /// As everything here, when the kernel refuses.
+    pub fn with_keys(flows: u32, keys: [u64; 4]) -> Self {
+        Self::with_settings(|settings| {
+            settings.capacity = flows;
+            settings.capacity_ipv6 = flows;
+            let maps = maps_below(&settings.bpffs);
+            fs::create_dir_all(&maps).expect("there is a BPF file system");
+            let mut map = Array::<MapData, [u64; 4]>::create(1, 0).expect("the kernel makes maps");
+            map.set(0, keys, 0).expect("the keys are written");
+            map.pin(maps.join("KEYS")).expect("the keys are pinned");
+        })
+    }
+
     /// With settings that differ from the tests' own as `change` says.
     ///
     /// # Panics
@@ -157,6 +174,18 @@ impl Testbed {
     /// Runs a frame whose first buffer ends after `linear` bytes; the rest is in further ones.
     pub fn run_split(&mut self, frame: &[u8], linear: usize) -> Outcome {
         self.run_with(frame, Some(Context::split(linear)))
+    }
+
+    /// Runs a frame that came in through this interface, with `linear` bytes in the first buffer.
+    pub fn run_buffers(&mut self, ifindex: u32, frame: &[u8], linear: usize) -> Outcome {
+        // The loopback is what the kernel takes for 0, and cannot be named.
+        let ingress_ifindex = if ifindex == 1 { 0 } else { ifindex };
+        let context = Context {
+            data_end: linear as u32,
+            ingress_ifindex,
+            ..Context::default()
+        };
+        self.run_with(frame, Some(context))
     }
 
     /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
@@ -336,6 +365,11 @@ impl Testbed {
         found.map(|connection| connection.state)
     }
 
+    /// Where the maps are pinned.
+    pub fn maps(&self) -> PathBuf {
+        maps_below(&self.directory)
+    }
+
     /// Every word of both connection tables.
     pub fn records(&self) -> Vec<u64> {
         fn words<const WORDS: usize>(table: Array<MapData, [u64; WORDS]>) -> Vec<u64> {
@@ -349,9 +383,7 @@ impl Testbed {
 
     /// A pinned connection table, each bucket as its words.
     fn table<const WORDS: usize>(&self, name: &str) -> Array<MapData, [u64; WORDS]> {
-        let path = self
-            .directory
-            .join(format!("v{LAYOUT_VERSION}/maps/{name}"));
+        let path = self.maps().join(name);
         let data = MapData::from_pin(&path).expect("the table is pinned");
         let map = Map::from_map_data(data).expect("aya knows the map's type");
         map.try_into().expect("it is an array of lines")
@@ -421,6 +453,10 @@ pub(super) fn run_program(program: &Xdp, frame: &[u8], context: Option<Context>)
         verdict,
         frame: out,
     }
+}
+
+fn maps_below(directory: &Path) -> PathBuf {
+    directory.join(format!("v{LAYOUT_VERSION}/maps"))
 }
 
 /// Packets by service and reason.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use lb_tests::lab::{Topology, VIP4, wait_until};
+use lb_tests::lab::{Lab, Topology, VIP4, wait_until};
 use lb_userspace::api::Reloaded;
 
 use super::{
@@ -17,27 +17,36 @@ fn vip() -> SocketAddr {
     SocketAddr::from((VIP4, PORT))
 }
 
-/// `web` in a mode, over every backend of the lab.
-fn config(stage: &Stage, forwarding: &str) -> String {
-    let service = Service {
+/// `web` over every backend of the lab, with such settings.
+fn web(lab: &Lab, settings: &str) -> Config {
+    Config::new([Service {
         listen: vip(),
-        ..Service::web(&stage.lab)
-    };
-    let text = Config::new([service]).to_string();
-    text.replacen(
-        "listen = ",
-        &format!("forwarding = \"{forwarding}\"\nlisten = "),
-        1,
-    )
+        settings: settings.to_owned(),
+        ..Service::web(lab)
+    }])
 }
 
-fn reload(stage: &mut Stage, forwarding: &str) -> String {
-    let text = config(stage, forwarding);
+/// So many backends, which have the service's address, too.
+fn stage(hint: &str, backends: u8, settings: &str) -> Stage {
+    let topology = Topology {
+        backends,
+        ..Topology::default()
+    };
+    Stage::with(hint, &topology, |lab| {
+        for host in lab.backends() {
+            let add = format!("address add {VIP4}/32 dev lo");
+            host.netns().ip(&add).unwrap();
+        }
+        web(lab, settings)
+    })
+}
+
+/// What a reload with such settings says.
+fn reload(stage: &mut Stage, settings: &str) -> String {
+    let text = web(&stage.lab, settings).to_string();
     stage.lbd.configure(&text).unwrap();
     let reloaded: Reloaded = stage.lbd.json(&["reload"]);
     assert_eq!(reloaded.restart, [""; 0]);
-    let service = stage.lbd.service("web");
-    assert_eq!(service.forwarding.to_string(), forwarding);
     reloaded.changes.join("\n")
 }
 
@@ -45,26 +54,12 @@ fn reload(stage: &mut Stage, forwarding: &str) -> String {
 /// not by a timeout, and new ones reach every backend all the time.
 #[test]
 fn the_mode_of_a_running_service_can_be_changed() {
-    let topology = Topology {
-        backends: 3,
-        ..Topology::default()
-    };
-    let mut stage = Stage::with("modes", &topology, |lab| {
-        let service = Service {
-            listen: vip(),
-            ..Service::web(lab)
-        };
-        Config::new([service])
-    });
-    for host in stage.lab.backends() {
-        let add = format!("address add {VIP4}/32 dev lo");
-        host.netns().ip(&add).unwrap();
-    }
+    let mut stage = stage("modes", 3, "");
     let sent_back = |stage: &Stage| stage.lbd.service("web").counters.traffic.packets_out;
     for (mode, replies_seen) in [("dsr", false), ("nat", true)] {
         let live = stage.lab.client().live_connections(vip(), 20).unwrap();
         hear(&live, 2);
-        let told = reload(&mut stage, mode);
+        let told = reload(&mut stage, &format!("forwarding = \"{mode}\""));
         assert!(
             told.contains(&format!("has forwarding {mode}, not ")),
             "{told}"
@@ -84,34 +79,16 @@ fn the_mode_of_a_running_service_can_be_changed() {
     }
 }
 
-/// From one mode that leaves addresses alone to itself with another setting, and through a restart:
-/// nothing breaks.
+/// S-CT-4: nor does a change of a setting that leaves addresses alone.
 #[test]
 fn a_restart_in_a_mode_without_replies_breaks_no_connection() {
-    let topology = Topology {
-        backends: 2,
-        ..Topology::default()
-    };
-    let mut stage = Stage::with("dsr-restart", &topology, |lab| {
-        for host in lab.backends() {
-            let add = format!("address add {VIP4}/32 dev lo");
-            host.netns().ip(&add).unwrap();
-        }
-        let service = Service {
-            listen: vip(),
-            ..Service::web(lab)
-        };
-        Config::new([service])
-    });
-    reload(&mut stage, "dsr");
+    let dsr = "forwarding = \"dsr\"";
+    let mut stage = stage("dsr-restart", 2, dsr);
     let live = stage.lab.client().live_connections(vip(), 20).unwrap();
     hear(&live, 2);
-    let text = config(&stage, "dsr").replacen("listen = ", "no_backend = \"drop\"\nlisten = ", 1);
-    stage.lbd.configure(&text).unwrap();
-    let reloaded: Reloaded = stage.lbd.json(&["reload"]);
     assert_eq!(
-        reloaded.changes,
-        ["service web has no_backend drop, not rst"]
+        reload(&mut stage, &format!("{dsr}\nno_backend = \"drop\"")),
+        "service web has no_backend drop, not rst"
     );
     stage.lbd.kill9().unwrap();
     hear(&live, 2);

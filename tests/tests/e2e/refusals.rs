@@ -158,7 +158,11 @@ fn a_wrong_file_is_refused_at_a_reload() {
 
     let refusal = stage.lbd.refused(&["reload"]);
     assert_eq!(refusal.code, 4);
-    let place = format!("{}:27:1: ", stage.lbd.config_path().display());
+    let before = wrong.split("[[service.backend]]").next().unwrap();
+    let file = fs::read_to_string(stage.lbd.config_path()).unwrap();
+    let end = file.find(before).unwrap() + before.len();
+    let line = file[..end].lines().count() + 1;
+    let place = format!("{}:{line}:1: ", stage.lbd.config_path().display());
     assert!(
         refusal.message.contains(&place),
         "{place}: {}",

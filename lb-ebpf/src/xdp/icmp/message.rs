@@ -8,7 +8,7 @@ use crate::xdp::{
     frame::{Cursor, Frame, Header},
     ipv4::{Ipv4, header_sum},
     ipv6::Ipv6,
-    maps, sum,
+    maps,
 };
 
 const TCP: u8 = 6;
@@ -55,8 +55,6 @@ pub(super) trait Messages: Family {
     /// Whether the checksum of a header that [`Messages::is_plain`] is right.
     fn verifies(ip: &Self::Header) -> bool;
     fn set_hop_limit(ip: &mut Self::Header, hops: u8);
-    /// The sum of the address's words, for [`checksum::fold`].
-    fn address_sum(address: Self::Address) -> u32;
 }
 
 /// A message, with what lies before and behind its header.
@@ -147,11 +145,6 @@ impl Messages for Ipv4 {
         let difference = checksum::combine(!old, new);
         ip.check = checksum::update(u16::from_ne_bytes(ip.check), difference).to_ne_bytes();
     }
-
-    #[inline(always)]
-    fn address_sum(address: u32) -> u32 {
-        sum::address4(address.to_ne_bytes())
-    }
 }
 
 impl Messages for Ipv6 {
@@ -184,10 +177,5 @@ impl Messages for Ipv6 {
     #[inline(always)]
     fn set_hop_limit(ip: &mut Ipv6Hdr, hops: u8) {
         ip.hop_limit = hops;
-    }
-
-    #[inline(always)]
-    fn address_sum(address: [u64; 2]) -> u32 {
-        sum::address6(address)
     }
 }

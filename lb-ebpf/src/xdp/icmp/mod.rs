@@ -17,13 +17,12 @@ mod towards_client;
 mod translate;
 
 use aya_ebpf::programs::XdpContext;
-use lb_common::records::{Backend, Service};
 
 use self::{
     message::{Message, Messages},
     quote::Quote,
 };
-use super::{Stop, family::Family, frame::Frame, ipv4::Ipv4, ipv6::Ipv6, maps};
+use super::{Stop, frame::Frame, ipv4::Ipv4, ipv6::Ipv6, maps};
 
 #[inline(always)]
 pub(crate) fn balance(ctx: &XdpContext) -> Result<u32, Stop> {
@@ -50,39 +49,5 @@ fn forward<F: Messages>(frame: &Frame<'_>) -> Result<u32, Stop> {
         towards_client::forward(frame, quote, first)
     } else {
         Err(Stop::Pass)
-    }
-}
-
-/// A party of a connection; the port in network order.
-struct Endpoint<F: Family> {
-    address: F::Address,
-    port: [u8; 2],
-}
-
-// Derived, they would ask the same of the family, which has no values.
-impl<F: Family> Clone for Endpoint<F> {
-    #[inline(always)]
-    fn clone(&self) -> Self {
-        *self
-    }
-}
-
-impl<F: Family> Copy for Endpoint<F> {}
-
-impl<F: Family> Endpoint<F> {
-    #[inline(always)]
-    fn of_service(service: &Service) -> Self {
-        Self {
-            address: F::address(&service.address),
-            port: service.port,
-        }
-    }
-
-    #[inline(always)]
-    fn of_backend(backend: &Backend) -> Self {
-        Self {
-            address: F::address(&backend.address),
-            port: backend.port,
-        }
     }
 }

@@ -2,13 +2,11 @@
 
 use lb_common::reason::Reason;
 
-use super::{
-    Endpoint,
-    message::{IcmpHeader, Message, Messages},
-};
+use super::message::{IcmpHeader, Message, Messages};
 use crate::xdp::{
     family::Family,
     frame::{Frame, Header},
+    snat::Endpoint,
 };
 
 /// The first 8 bytes of a TCP header, the least that an error quotes (RFC 792).

@@ -3,8 +3,8 @@
 
 use lb_common::checksum;
 
-use super::{Endpoint, message::Messages, quote::Quote};
-use crate::xdp::family::Family;
+use super::{message::Messages, quote::Quote};
+use crate::xdp::{family::Family, snat::Endpoint};
 
 /// What an error is to say instead of what it says.
 pub(super) struct Translation<F: Family> {
@@ -72,10 +72,7 @@ impl<F: Messages> Translation<F> {
 
 #[inline(always)]
 fn address_difference<F: Messages>(old: F::Address, new: F::Address) -> u16 {
-    checksum::combine(
-        !checksum::fold(F::address_sum(old)),
-        checksum::fold(F::address_sum(new)),
-    )
+    checksum::combine(!checksum::fold(F::sum(old)), checksum::fold(F::sum(new)))
 }
 
 #[inline(always)]

@@ -103,7 +103,9 @@ impl Knocker {
     }
 
     fn send(&self, next_hop: &NextHop, packet: &[u8]) -> Result<(), PathError> {
-        let sent = self.mouth.send(next_hop.ifindex, &frame(next_hop, packet));
+        let sent = self
+            .mouth
+            .send(next_hop.ifindex, &frame(&next_hop.into(), packet));
         sent.map_err(|failure| match failure.raw_os_error() {
             // EAGAIN: the socket's send buffer is full.
             Some(libc::ENOBUFS | libc::EAGAIN | libc::ENOMEM) => PathError::Local(failure),
@@ -133,7 +135,9 @@ impl Flow<'_> {
             source_port: self.ends.own.port(),
             destination_port: self.ends.service.port(),
             sequence,
+            acknowledgement: 0,
             flags,
+            window: u16::MAX,
         };
         let packet = segment.packet();
         match &self.way.tunnel {

@@ -3,6 +3,7 @@
 mod broken;
 mod echo;
 mod errors;
+mod full_nat;
 mod modes;
 mod owner;
 mod random;
