@@ -22,6 +22,7 @@ use super::{
     flows::{self, Key, Table, Tables},
     mapped::Shared,
     plain::Plain,
+    ports::PortTable,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -51,16 +52,18 @@ pub struct EndedCounts {
 /// A connection that was ended, for as long as its record is in that state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
-    family: Family,
+    table: TableId,
     /// Number of the record in its table.
     record: u32,
     value: FlowValue,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Family {
+enum TableId {
     V4,
     V6,
+    /// Of the ports of the address with this index (`full-nat`).
+    Ports(u16),
 }
 
 /// What makes one end of a connection speak: a segment from the other end, or from whom it takes
@@ -77,6 +80,7 @@ pub struct Ender {
     services: Array<MapData, Plain<Service>>,
     backends: Array<MapData, Plain<Backend>>,
     last_hops: Array<MapData, Plain<Hop>>,
+    snat_addresses: Array<MapData, [u8; 16]>,
     tables: Tables,
 }
 
@@ -90,6 +94,7 @@ impl Ender {
             services: open("SERVICES")?.try_into().map_err(failed)?,
             backends: open("BACKENDS")?.try_into().map_err(failed)?,
             last_hops: open("LAST_HOPS")?.try_into().map_err(failed)?,
+            snat_addresses: open("SNAT_ADDRESSES")?.try_into().map_err(failed)?,
             tables,
         })
     }
@@ -133,67 +138,86 @@ impl Ender {
             expires: &mut |service, count| now.after(reset_timeout(service) + patience(count)),
             counts: EndedCounts::default(),
         };
-        sweep.table(&self.tables.v4, &mut |record, value| {
-            ended(Ended::new(Family::V4, record, value));
-        });
-        sweep.table(&self.tables.v6, &mut |record, value| {
-            ended(Ended::new(Family::V6, record, value));
-        });
+        sweep.table(&self.tables.v4, TableId::V4, ended);
+        sweep.table(&self.tables.v6, TableId::V6, ended);
+        for (index, ports) in self.tables.ports.current() {
+            match &*ports {
+                PortTable::V4(table) => sweep.table(table, TableId::Ports(index), ended),
+                PortTable::V6(table) => sweep.table(table, TableId::Ports(index), ended),
+            }
+        }
         sweep.counts
     }
 
     /// What is marked: an earlier life may not have come to prod it.
     pub fn ended(&self, each: &mut dyn FnMut(Ended)) {
         let now = flows::now();
-        marked(&self.tables.v4, now, &mut |record, value| {
-            each(Ended::new(Family::V4, record, value));
-        });
-        marked(&self.tables.v6, now, &mut |record, value| {
-            each(Ended::new(Family::V6, record, value));
-        });
+        marked(&self.tables.v4, TableId::V4, now, each);
+        marked(&self.tables.v6, TableId::V6, now, each);
+        for (index, ports) in self.tables.ports.current() {
+            match &*ports {
+                PortTable::V4(table) => marked(table, TableId::Ports(index), now, each),
+                PortTable::V6(table) => marked(table, TableId::Ports(index), now, each),
+            }
+        }
     }
 
     /// How to make the client and, where it answers through the load balancer, the backend speak.
     /// Nothing where the record is another's by now, and nothing towards whom no way is known.
     pub fn prods(&self, ended: Ended) -> [Option<Prod>; 2] {
-        let key = match ended.family {
-            Family::V4 => still_marked(&self.tables.v4, ended),
-            Family::V6 => still_marked(&self.tables.v6, ended),
+        let key = match ended.table {
+            TableId::V4 => still_marked(&self.tables.v4, ended),
+            TableId::V6 => still_marked(&self.tables.v6, ended),
+            TableId::Ports(index) => match self.tables.ports.of(index).as_deref() {
+                Some(PortTable::V4(table)) => still_marked(table, ended),
+                Some(PortTable::V6(table)) => still_marked(table, ended),
+                None => None,
+            },
         };
         let Some((client, ServiceId(id))) = key else {
             return [None; 2];
         };
+        let is_ipv6 = client.is_ipv6();
         let Ok(Plain(service)) = self.services.get(&u32::from(id), 0) else {
             return [None; 2];
         };
         if service.slots == 0 {
             return [None; 2];
         }
-        let listen = address(ended.family, service.address, service.port);
+        let listen = address(is_ipv6, service.address, service.port);
         let back = u32::from(ended.value.last_hop());
         let to_client = self.last_hops.get(&back, 0).ok().map(|Plain(hop)| Prod {
             hop,
             from: listen,
             to: client,
         });
+        // Whom the backend takes for the client; other modes' backends do not answer through here.
+        let from = match (service.forwarding, ended.table) {
+            (forwarding::NAT, TableId::V4 | TableId::V6) => Some(client),
+            (forwarding::FULL_NAT, TableId::Ports(index)) => {
+                let snat = self.snat_addresses.get(&u32::from(index), 0).ok();
+                // A record's place is its port.
+                let port = (ended.record as u16).to_be_bytes();
+                snat.map(|snat| address(is_ipv6, snat, port))
+            }
+            _ => None,
+        };
         let backend = u32::from(ended.value.backend());
-        let to_backend = self.backends.get(&backend, 0).ok();
-        let to_backend = to_backend
-            // Other modes' backends do not answer through here.
-            .filter(|Plain(backend)| service.forwarding == forwarding::NAT && backend.service == id)
-            .map(|Plain(backend)| Prod {
-                hop: backend.hop,
-                from: client,
-                to: address(ended.family, backend.address, backend.port),
-            });
+        let backend = self.backends.get(&backend, 0).ok();
+        let backend = backend.filter(|Plain(backend)| backend.service == id);
+        let to_backend = from.zip(backend).map(|(from, Plain(backend))| Prod {
+            hop: backend.hop,
+            from,
+            to: address(is_ipv6, backend.address, backend.port),
+        });
         [to_client, to_backend].map(|prod| prod.filter(|prod| prod.hop.ifindex != 0))
     }
 }
 
 impl Ended {
-    fn new(family: Family, record: usize, value: FlowValue) -> Self {
+    fn new(table: TableId, record: usize, value: FlowValue) -> Self {
         Self {
-            family,
+            table,
             record: record as u32,
             value,
         }
@@ -215,7 +239,8 @@ impl Sweep<'_> {
     fn table<B: Bucket<Word = AtomicU64> + Shared>(
         &mut self,
         table: &Table<B>,
-        ended: &mut dyn FnMut(usize, FlowValue),
+        id: TableId,
+        ended: &mut dyn FnMut(Ended),
     ) where
         B::Key: Key,
     {
@@ -227,7 +252,7 @@ impl Sweep<'_> {
                 if let Some((before, value)) = self.record(bucket, slot)
                     && (before.is_active() || before == State::RESET)
                 {
-                    ended(index * RECORDS + slot, value);
+                    ended(Ended::new(id, index * RECORDS + slot, value));
                 }
             }
         }
@@ -279,14 +304,15 @@ impl Sweep<'_> {
 
 fn marked<B: Bucket<Word = AtomicU64> + Shared>(
     table: &Table<B>,
+    id: TableId,
     now: Tick,
-    each: &mut dyn FnMut(usize, FlowValue),
+    each: &mut dyn FnMut(Ended),
 ) {
     for (index, bucket) in table.buckets.as_slice().iter().enumerate() {
         for (slot, word) in (0..RECORDS).filter_map(|slot| Some((slot, bucket.value(slot)?))) {
             let value = FlowValue::from_bits(word.load(Ordering::Acquire));
             if value.state() == State::ENDED && !value.is_expired(now) {
-                each(index * RECORDS + slot, value);
+                each(Ended::new(id, index * RECORDS + slot, value));
             }
         }
     }
@@ -311,13 +337,12 @@ where
 }
 
 /// An address and port as they stand in the maps.
-fn address(family: Family, address: [u8; 16], port: [u8; 2]) -> SocketAddr {
-    let ip = match family {
-        Family::V4 => {
-            let [a, b, c, d, ..] = address;
-            IpAddr::from(Ipv4Addr::new(a, b, c, d))
-        }
-        Family::V6 => IpAddr::from(Ipv6Addr::from(address)),
+fn address(is_ipv6: bool, address: [u8; 16], port: [u8; 2]) -> SocketAddr {
+    let ip = if is_ipv6 {
+        IpAddr::from(Ipv6Addr::from(address))
+    } else {
+        let [a, b, c, d, ..] = address;
+        IpAddr::from(Ipv4Addr::new(a, b, c, d))
     };
     SocketAddr::new(ip, u16::from_be_bytes(port))
 }
@@ -369,8 +394,7 @@ mod tests {
                 counts: EndedCounts::default(),
             };
             let mut shown = 0;
-            sweep.table(&self.0, &mut |record, value| {
-                let ended = Ended::new(Family::V4, record, value);
+            sweep.table(&self.0, TableId::V4, &mut |ended| {
                 assert!(still_marked(&self.0, ended).is_some());
                 shown += 1;
             });
@@ -472,7 +496,7 @@ mod tests {
         }
     }
 
-    /// The sweep that forgets leaves them, and counts them no more.
+    /// The sweep that forgets leaves them, and counts them as ended.
     #[test]
     fn what_is_to_be_ended_is_not_forgotten() {
         let scene = Scene::new();
@@ -481,11 +505,11 @@ mod tests {
             scene.add(10 + service as u8, service, 7, State::TIME_WAIT, 99);
         }
         scene.add(20, 1, 7, State::ENDED, LATER);
-        let ending = flows::ServiceSet::new();
+        let ending = flows::ServiceSet::default();
         ending.set(&[ServiceId(1)].into());
         let mut totals = super::super::ConnectionTotals::default();
         scene.0.sweep(NOW, &ending, &mut totals);
-        assert_eq!((totals.used, totals.ended, totals.established), (1, 1, 0));
+        assert_eq!((totals.used, totals.ended, totals.established), (2, 2, 0));
         assert_eq!(scene.end(&expired_of(1), 100).0.expired, 1);
         assert_eq!(scene.end(&expired_of(2), 100).0.expired, 0);
     }
@@ -504,9 +528,7 @@ mod tests {
             expires: &mut |_, _| NOW.after(1),
             counts: EndedCounts::default(),
         };
-        sweep.table(&scene.0, &mut |record, value| {
-            ended = Some(Ended::new(Family::V4, record, value));
-        });
+        sweep.table(&scene.0, TableId::V4, &mut |one| ended = Some(one));
         let ended = ended.unwrap();
         let client: SocketAddr = "10.0.0.1:4609".parse().unwrap();
         assert_eq!(still_marked(&scene.0, ended), Some((client, ServiceId(1))));

@@ -47,7 +47,7 @@ pub(super) struct FlowTables {
     pub(super) ports: PortTables,
     /// Whose active connections are not forgotten when they expire, but ended
     /// ([`super::Ender`]).
-    pub(super) ending: ServiceSet,
+    pub(super) ending: Arc<ServiceSet>,
 }
 
 /// A table, and when each of its records was first seen.
@@ -72,13 +72,10 @@ impl Births {
 }
 
 /// A set of services that one thread changes and others read.
+#[derive(Debug)]
 pub(super) struct ServiceSet([AtomicU64; MAX_SERVICES as usize / 64]);
 
 impl ServiceSet {
-    pub(super) fn new() -> Self {
-        Self(std::array::from_fn(|_| AtomicU64::new(0)))
-    }
-
     pub(super) fn has(&self, ServiceId(id): ServiceId) -> bool {
         let word = self.0.get(usize::from(id) / 64);
         word.is_some_and(|word| word.load(Ordering::Relaxed) >> (id % 64) & 1 == 1)
@@ -90,6 +87,12 @@ impl ServiceSet {
             let bits = within.fold(0, |bits, id| bits | 1 << (id.0 % 64));
             word.store(bits, Ordering::Relaxed);
         }
+    }
+}
+
+impl Default for ServiceSet {
+    fn default() -> Self {
+        Self(std::array::from_fn(|_| AtomicU64::new(0)))
     }
 }
 
@@ -144,8 +147,8 @@ impl FlowTables {
                 buckets: mapped(v6, buckets6)?,
                 births: births(pins, "FLOW_BIRTHS6", buckets6)?,
             },
+            ending: ports.ending.clone(),
             ports,
-            ending: ServiceSet::new(),
         })
     }
 
@@ -155,7 +158,7 @@ impl FlowTables {
         let mut totals = ConnectionTotals::default();
         self.v4.sweep(now, &self.ending, &mut totals);
         self.v6.sweep(now, &self.ending, &mut totals);
-        let ports = self.ports.sweep(now, &self.ending, &mut totals);
+        let ports = self.ports.sweep(now, &mut totals);
         let records = self.v4.records() + self.v6.records() + ports;
         totals.capacity = (records as f64 * LOAD) as u64;
         totals
@@ -205,17 +208,16 @@ where
                     continue;
                 };
                 let value = FlowValue::from_bits(word.load(Ordering::Acquire));
-                let state = value.state();
+                let mut state = value.state();
                 if !state.is_live() {
                     continue;
                 }
-                if value.is_expired(now) && state.is_active() {
-                    let service = bucket.key(slot).map(Key::service);
-                    if service.is_some_and(|service| ending.has(service)) {
-                        continue;
-                    }
-                }
-                if flow::expire(word, now) {
+                let service = || bucket.key(slot).map(Key::service);
+                let is_due = value.is_expired(now) && state.is_active();
+                if is_due && service().is_some_and(|service| ending.has(service)) {
+                    // As good as ended: another sweep does it.
+                    state = State::ENDED;
+                } else if flow::expire(word, now) {
                     continue;
                 }
                 self.born(index * RECORDS + slot, value, now);

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, PoisonError, RwLock},
+    sync::{Arc, PoisonError, RwLock, atomic::AtomicU64},
 };
 
 use aya::{
@@ -24,13 +24,17 @@ use crate::model::ServiceId;
 
 /// By index of the address. Shared between the engine, which makes tables, and the readers.
 #[derive(Clone, Default)]
-pub(super) struct PortTables(Arc<RwLock<Tables>>);
+pub(super) struct PortTables {
+    tables: Arc<RwLock<Tables>>,
+    /// [`super::flows::FlowTables::ending`]
+    pub(super) ending: Arc<ServiceSet>,
+}
 
 type Tables = BTreeMap<u16, Arc<PortTable>>;
 
-enum PortTable {
-    V4(Table<Bucket4<std::sync::atomic::AtomicU64>>),
-    V6(Table<Bucket6<std::sync::atomic::AtomicU64>>),
+pub(super) enum PortTable {
+    V4(Table<Bucket4<AtomicU64>>),
+    V6(Table<Bucket6<AtomicU64>>),
 }
 
 impl PortTables {
@@ -55,12 +59,12 @@ impl PortTables {
     }
 
     fn add(&self, index: u16, table: PortTable) {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.insert(index, Arc::new(table));
     }
 
     pub(super) fn remove(&self, index: u16) {
-        let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
         tables.remove(&index);
     }
 
@@ -68,22 +72,17 @@ impl PortTables {
     pub(super) fn is_idle(&self, index: u16) -> bool {
         let mut totals = ConnectionTotals::default();
         if let Some(table) = self.current().get(&index) {
-            table.sweep(now(), &ServiceSet::new(), &mut totals);
+            table.sweep(now(), &self.ending, &mut totals);
         }
         totals.used == 0
     }
 
     /// Forgets what has expired and adds the rest to `totals`; how many records there are.
-    pub(super) fn sweep(
-        &self,
-        now: Tick,
-        ending: &ServiceSet,
-        totals: &mut ConnectionTotals,
-    ) -> u64 {
+    pub(super) fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) -> u64 {
         let tables = self.current();
         tables
             .values()
-            .for_each(|table| table.sweep(now, ending, totals));
+            .for_each(|table| table.sweep(now, &self.ending, totals));
         tables.values().map(|table| table.records()).sum()
     }
 
@@ -100,9 +99,15 @@ impl PortTables {
         })
     }
 
+    /// The one of an address.
+    pub(super) fn of(&self, index: u16) -> Option<Arc<PortTable>> {
+        let tables = self.tables.read().unwrap_or_else(PoisonError::into_inner);
+        tables.get(&index).cloned()
+    }
+
     /// A visitor may take its time: the lock is not held meanwhile.
-    fn current(&self) -> Tables {
-        self.0
+    pub(super) fn current(&self) -> Tables {
+        self.tables
             .read()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()

@@ -160,30 +160,32 @@ impl Model {
         message: &Message<'_>,
         quote: &Quote,
     ) -> Option<(BackendRecord, SocketAddr, Option<Record>)> {
+        if message.destination != quote.source.ip() {
+            return None;
+        }
         let chain = self.config.chain(quote.destination);
-        let to_source = message.destination == quote.source.ip();
-        for (index, backend) in &chain {
-            let found = match backend.forwarding {
-                Forwarding::Nat if to_source => {
-                    let key = FlowKey::new(backend.service, quote.source);
-                    self.records.find(key).map(|record| (key, record))
-                }
-                Forwarding::FullNat if to_source => self.records.sent_from(quote.source),
-                _ => None,
-            };
-            let its = |(key, record): &(FlowKey, Record)| {
-                key.service == backend.service && record.backend == *index
-            };
-            if let Some((key, record)) = found.filter(its) {
-                return Some((backend.clone(), key.client, Some(record)));
+        let recorded = |key: FlowKey, record: &Record| {
+            let mut backends = chain.iter();
+            let of = backends.find(|(index, _)| *index == record.backend)?;
+            Some(of.1.clone()).filter(|backend| backend.service == key.service)
+        };
+        if let Some((key, record)) = self.records.sent_from(quote.source) {
+            return Some((recorded(key, &record)?, key.client, Some(record)));
+        }
+        let nat = |backend: &BackendRecord| backend.forwarding == Forwarding::Nat;
+        for (index, backend) in chain.iter().filter(|(_, backend)| nat(backend)) {
+            let key = FlowKey::new(backend.service, quote.source);
+            let record = self.records.find(key);
+            if let Some(record) = record.filter(|record| record.backend == *index) {
+                return Some((backend.clone(), quote.source, Some(record)));
             }
         }
         let owned = |(index, backend): &&(BackendIndex, BackendRecord)| {
             let service = self.config.service(backend.service);
-            backend.forwarding == Forwarding::Nat
+            nat(backend)
                 && service.is_some_and(|service| self.owner(&service, quote.source) == Some(*index))
         };
-        let (_, backend) = chain.iter().filter(|_| to_source).find(owned)?;
+        let (_, backend) = chain.iter().find(owned)?;
         Some((backend.clone(), quote.source, None))
     }
 }

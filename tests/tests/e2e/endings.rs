@@ -195,40 +195,31 @@ fn a_daemon_that_comes_back_ends_what_is_to_be_ended() {
     others.iter_mut().for_each(Idle::echo);
 }
 
-/// S-CT-6: both ends of a connection that was idle for too long are told, through VLANs too.
-#[test]
-fn both_ends_of_an_expired_connection_are_told() {
-    let tags = vec![VlanTag::Service(100), VlanTag::Customer(7)];
-    let topology = Topology {
-        backends: 1,
-        client_tags: tags,
-        ..Topology::default()
-    };
-    let lab = Lab::with("expiry", &topology).unwrap();
+/// S-CT-6: both ends of connections that were idle for too long are told, in both families.
+/// `settings` are of the two services.
+fn assert_both_ends_are_told(lab: &Lab, settings: [&str; 2]) {
     let server = lab.backends()[0].netns();
     let listener = server.run(|| TcpListener::bind(("::", PORT))).unwrap();
-    let services = [Service::web(&lab), Service::web6(&lab)].map(|service| {
+    let services = [Service::web(lab), Service::web6(lab)]
+        .into_iter()
+        .zip(settings);
+    let services = services.map(|(service, settings)| {
         service
-            .settings("on_expiry = \"reset\"")
+            .settings(&format!("on_expiry = \"reset\"\n{settings}"))
             .timeouts("established = \"2s\"")
     });
-    let lbd = Lbd::start(&lab, &Config::new(services).to_string()).unwrap();
+    let lbd = Lbd::start(lab, &Config::new(services).to_string()).unwrap();
     wait_until(PATIENCE, "the way to the backend is known", || {
         !lbd.status().warnings.iter().any(|w| w.contains("next hop"))
     });
 
-    let (mut reads, mut sockets) = (Vec::new(), Vec::new());
+    let mut reads = Vec::new();
     let begun = Instant::now();
     for vip in [vip4(), vip6()] {
-        let client = lab
-            .client()
-            .netns()
-            .run(|| TcpStream::connect(vip))
-            .unwrap();
+        let client = lab.client().netns().run(|| TcpStream::connect(vip));
         let (accepted, _) = listener.accept().unwrap();
-        for stream in [client, accepted] {
+        for stream in [client.unwrap(), accepted] {
             stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            sockets.push(stream.try_clone().unwrap());
             let server = String::new();
             reads.push(Idle { server, stream }.wait());
         }
@@ -246,6 +237,36 @@ fn both_ends_of_an_expired_connection_are_told() {
     wait_until(PATIENCE, "nothing is left of them", || {
         lbd.conntrack().used == 0
     });
+}
+
+/// S-CT-6, S-FWD-6
+#[test]
+fn both_ends_of_an_expired_connection_are_told_through_vlans() {
+    let topology = Topology {
+        backends: 1,
+        client_tags: vec![VlanTag::Service(100), VlanTag::Customer(7)],
+        ..Topology::default()
+    };
+    let lab = Lab::with("expiry", &topology).unwrap();
+    assert_both_ends_are_told(&lab, ["", ""]);
+}
+
+/// S-CT-6: the backend takes an address of the balancer for the client.
+#[test]
+fn both_ends_of_an_expired_full_nat_connection_are_told() {
+    let topology = Topology {
+        backends: 1,
+        ..Topology::default()
+    };
+    let lab = Lab::with("full-nat-expiry", &topology).unwrap();
+    let balancer = lab.lb().netns();
+    balancer.ip("address add 10.2.0.5/24 dev eth1").unwrap();
+    balancer
+        .ip("address add fd00:2::5/64 dev eth1 nodad")
+        .unwrap();
+    let settings = ["10.2.0.5", "fd00:2::5"]
+        .map(|snat| format!("forwarding = \"full-nat\"\nsnat = [\"{snat}\"]"));
+    assert_both_ends_are_told(&lab, settings.each_ref().map(String::as_str));
 }
 
 /// S-CT-6: an idle connection that is kept alive does not expire, and by default one that expires

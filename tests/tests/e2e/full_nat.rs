@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    io::{self, Read as _},
     net::{IpAddr, SocketAddr, TcpStream},
     time::Duration,
 };
@@ -43,7 +44,12 @@ fn prepare(lab: &Lab) {
 }
 
 fn config(lab: &Lab, snat: &[&str]) -> Config {
-    let settings = |snat: &[&str]| format!("forwarding = \"full-nat\"\nsnat = {snat:?}");
+    config_with(lab, snat, "")
+}
+
+/// With these settings besides.
+fn config_with(lab: &Lab, snat: &[&str], more: &str) -> Config {
+    let settings = |snat: &[&str]| format!("forwarding = \"full-nat\"\nsnat = {snat:?}\n{more}");
     Config::new([
         Service::web(lab).settings(&settings(snat)).check(FAST_TCP),
         Service::web6(lab).settings(&settings(&[SNAT6])),
@@ -172,4 +178,32 @@ fn addresses_to_send_from_may_change() {
     wait_until(PATIENCE, "nothing is dropped", || {
         stage.lbd.drops().is_empty()
     });
+}
+
+/// S-CT-6: both ends of a connection that has been idle for too long are told.
+#[test]
+fn an_idle_connection_ends_on_both_sides() {
+    let stage = Stage::with("full-nat-idle", &Topology::default(), |lab| {
+        prepare(lab);
+        let mut config = config_with(lab, &[SNAT], "on_expiry = \"reset\"");
+        for service in &mut config.services {
+            service.timeouts = "established = \"2s\"".to_owned();
+        }
+        config
+    });
+    for vip in [vip4(), vip6()] {
+        let client = stage.lab.client().netns();
+        let mut stream = client.run(|| TcpStream::connect(vip)).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut byte = [0];
+        while byte != *b"\n" {
+            stream.read_exact(&mut byte).unwrap();
+        }
+        assert_eq!(sources(&stage).len(), 1);
+        let error = stream.read(&mut byte).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        wait_until(PATIENCE, "the backend is told", || {
+            sources(&stage).is_empty()
+        });
+    }
 }

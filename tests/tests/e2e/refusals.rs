@@ -158,11 +158,11 @@ fn a_wrong_file_is_refused_at_a_reload() {
 
     let refusal = stage.lbd.refused(&["reload"]);
     assert_eq!(refusal.code, 4);
-    let before = wrong.split("[[service.backend]]").next().unwrap();
-    let file = fs::read_to_string(stage.lbd.config_path()).unwrap();
-    let end = file.find(before).unwrap() + before.len();
-    let line = file[..end].lines().count() + 1;
-    let place = format!("{}:{line}:1: ", stage.lbd.config_path().display());
+    let path = stage.lbd.config_path();
+    let text = fs::read_to_string(path).unwrap();
+    let mut lines = text.lines();
+    let line = 1 + lines.position(|l| l == "[[service.backend]]").unwrap();
+    let place = format!("{}:{line}:1: ", path.display());
     assert!(
         refusal.message.contains(&place),
         "{place}: {}",
