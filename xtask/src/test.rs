@@ -167,7 +167,7 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
 }
 
 /// Packets for about a minute.
-const FUZZED: &str = "400000";
+const FUZZED: &str = "1000000";
 
 /// `lb-fuzz` as it was built for the tests. Without a seed it takes and prints a new one.
 fn packets_against_the_model(options: &Options, seed: Option<&str>) -> Work {
