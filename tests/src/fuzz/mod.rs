@@ -11,7 +11,10 @@
 //! scene can be run alone.
 
 mod clock;
+mod compare;
 mod intact;
+mod last_hops;
+mod meters;
 mod mutate;
 mod ports;
 mod random;
@@ -39,7 +42,7 @@ use lb_userspace::dataplane::MapWrite;
 use self::{
     random::Random,
     report::Finding,
-    rig::{Mismatch, Rig},
+    rig::{Mismatch, Rig, Tried, Trouble},
     step::Step,
     tally::Tally,
     traffic::Traffic,
@@ -184,11 +187,11 @@ fn scene(rig: &mut Rig, seed: u64, number: u64, tally: &mut Tally) -> Result<Opt
     for n in 1..=STEPS {
         let step = traffic.next(rig.model());
         steps.push(step);
-        let mut tried = rig.perform(&steps[n - 1], tally)?;
+        let mut tried = rig.perform(&steps[n - 1], tally);
         if tried.is_ok() && n % INTERVAL == 0 {
-            tried = rig.compare_all()?;
+            tried = rig.compare_all();
         }
-        if let Err(mismatch) = tried {
+        if let Some(mismatch) = mismatch(tried)? {
             println!("scene {number}, step {n}: {mismatch}\nshrinking …");
             let steps = shrink::shrink(&steps, |steps| Ok(replay(rig, &scene, steps)?.is_some()))?;
             let mismatch = replay(rig, &scene, &steps)?.unwrap_or(mismatch);
@@ -201,6 +204,7 @@ fn scene(rig: &mut Rig, seed: u64, number: u64, tally: &mut Tally) -> Result<Opt
             }));
         }
     }
+    tally.count_reasons(rig.model().counters());
     Ok(None)
 }
 
@@ -208,10 +212,19 @@ fn scene(rig: &mut Rig, seed: u64, number: u64, tally: &mut Tally) -> Result<Opt
 fn replay(rig: &mut Rig, scene: &[MapWrite], steps: &[Step]) -> Result<Option<Mismatch>> {
     rig.set(scene)?;
     let mut tally = Tally::default();
-    for step in steps {
-        if let Err(mismatch) = rig.perform(step, &mut tally)? {
-            return Ok(Some(mismatch));
+    let mut perform = || {
+        for step in steps {
+            rig.perform(step, &mut tally)?;
         }
+        rig.compare_all()
+    };
+    mismatch(perform())
+}
+
+fn mismatch(tried: Tried) -> Result<Option<Mismatch>> {
+    match tried {
+        Ok(()) => Ok(None),
+        Err(Trouble::Mismatch(mismatch)) => Ok(Some(mismatch)),
+        Err(Trouble::Failure(error)) => Err(error),
     }
-    Ok(rig.compare_all()?.err())
 }

@@ -1,7 +1,7 @@
 //! Packets with something odd or wrong in them.
 
 use super::{random::Random, traffic::limits, world::World};
-use crate::packets::{Extension, Ipv4, Ipv6, Network, Packet};
+use crate::packets::{Extension, Icmp, Ipv4, Ipv6, Network, Packet};
 
 /// Does one to three odd things to a description, from which a frame is built with whatever
 /// lengths and checksums fit.
@@ -35,6 +35,21 @@ pub(super) fn packet(random: &mut Random, mut packet: Packet, world: &World) -> 
         }
     }
     packet
+}
+
+/// The same to an ICMP message.
+pub(super) fn message(random: &mut Random, message: &mut Icmp) {
+    match random.below(6) {
+        0..4 => match &mut message.network {
+            Network::V4(ip) => ipv4(random, ip),
+            Network::V6(ip) => ipv6(random, ip),
+        },
+        4 => message.checksum_error = random.of(&[1, 0x8000, 0xfffe, 0x1234]),
+        _ => {
+            let count = random.below(40);
+            message.padding = random.bytes(count);
+        }
+    }
 }
 
 fn ipv4(random: &mut Random, ip: &mut Ipv4) {

@@ -1,9 +1,8 @@
 //! The loaded program and the model side by side.
 
-use std::{collections::BTreeMap, fmt, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr};
 
-use anyhow::{Context as _, Result};
-use aya::maps::{Array, HashMap, Map, MapData};
+use anyhow::Result;
 use lb_common::reason::Reason;
 use lb_userspace::{
     config::{InterfaceSettings, WantedMode},
@@ -13,51 +12,68 @@ use lb_userspace::{
 
 use super::{
     clock::{TICKS, tick},
-    intact,
-    step::{Arrival, Hex, Step},
+    compare::{self, record_of, same, timeout},
+    last_hops::LastHops,
+    meters::Meters,
+    step::{Arrival, Step},
     table::Tables,
     tally::Tally,
     world::{SLOTS, sources, timeouts},
 };
 use crate::{
-    model::{Fate, FlowKey, Judgement, Keys, Model, State},
-    packets::{Outcome, Testbed, Verdict, ip, sysctl},
+    model::{FlowKey, Keys, Model, State},
+    packets::{Testbed, ip, sysctl},
 };
 
 /// Room for many more connections than a scene makes, so that none is without a place.
 const FLOWS: u32 = 2_000;
 
-/// ICMP errors that a CPU sends in a tick, less what the fuzzer's clock may be late.
-const ERRORS: u64 = 900;
-
 /// Ticks of 2^30 ns that a record has been expired for.
 const LONG_AGO: u32 = 1_000;
 
-/// How program and model differ.
+/// Why the run ends here.
+#[derive(Debug)]
+pub(super) enum Trouble {
+    Mismatch(Mismatch),
+    /// It could not be tried.
+    Failure(anyhow::Error),
+}
+
+/// How program and model differ, in words.
 #[derive(Debug)]
 pub(super) struct Mismatch(pub(super) String);
 
-impl fmt::Display for Mismatch {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl std::fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
     }
 }
 
-/// `Err` in the inner result: they differ. In the outer: it could not be tried.
-pub(super) type Tried = Result<Result<(), Mismatch>>;
+impl From<Mismatch> for Trouble {
+    fn from(mismatch: Mismatch) -> Self {
+        Self::Mismatch(mismatch)
+    }
+}
+
+impl From<anyhow::Error> for Trouble {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Failure(error)
+    }
+}
+
+pub(super) type Tried = Result<(), Trouble>;
 
 /// The loaded program, in a network namespace of this thread's own.
 pub(super) struct Rig {
     testbed: Testbed,
     tables: Tables,
     last_hops: LastHops,
+    meters: Meters,
     keys: Keys,
     /// What the maps were told last.
     model: Model,
     /// Reasons of no service in particular cannot be cleared: what they were at the start.
     before: BTreeMap<&'static str, u64>,
-    /// ICMP errors that were sent in a tick.
-    errors: (u32, u64),
 }
 
 impl Rig {
@@ -80,14 +96,15 @@ impl Rig {
         testbed.apply(&keeper());
         let tables = Tables::open(&testbed.maps(), keys)?;
         let last_hops = LastHops::open(&testbed)?;
+        let meters = Meters::open(&testbed.maps())?;
         Ok(Self {
             testbed,
             tables,
             last_hops,
+            meters,
             keys,
             model: Model::new(keys),
             before: BTreeMap::new(),
-            errors: (0, 0),
         })
     }
 
@@ -98,6 +115,7 @@ impl Rig {
             self.testbed.apply(&write);
         }
         self.last_hops.clear()?;
+        self.meters.clear()?;
         self.model = Model::new(self.keys);
         for write in scene {
             self.testbed.apply(write);
@@ -135,69 +153,46 @@ impl Rig {
                 self.model.expire(*key);
             }
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
         let start = tick();
-        let outcome = self
-            .testbed
-            .run_buffers(arrival.ifindex, &arrival.frame, arrival.linear);
+        let outcome = self.testbed.run_buffers(
+            arrival.ifindex,
+            &arrival.frame,
+            arrival.linear,
+            arrival.has_headroom,
+        );
         let end = tick();
         let tables = &mut self.tables;
         let mut failed = None;
         // Which port a connection is sent from is the program's choice.
-        let mut judgement = self.model.process(arrival.input(), &mut |key| {
+        let judgement = self.model.process(arrival.input(), &mut |key| {
             tables.source(key).unwrap_or_else(|error| {
                 failed = Some(error);
                 None
             })
         });
         if let Some(error) = failed {
-            return Err(error);
+            return Err(error.into());
         }
-        self.limit(&mut judgement, &outcome, end);
         tally.count(&judgement);
-        if let Err(difference) = compare(arrival, &judgement, &outcome) {
-            return Ok(Err(difference));
-        }
+        compare::outcome(arrival, &judgement, &outcome)?;
         if let Some(source) = judgement.trace.illegal {
-            return Ok(Err(Mismatch(format!(
-                "{source} is not to be chosen as a source"
-            ))));
+            let what = format!("{source} is not to be chosen as a source");
+            return Err(Mismatch(what).into());
         }
         for key in &judgement.trace.flows {
-            if let Err(difference) = self.compare_flow(*key)? {
-                return Ok(Err(difference));
-            }
+            self.compare_flow(*key)?;
         }
         if let Some(key) = judgement.trace.renewed {
-            if let Err(difference) = self.compare_expiry(key, start, end)? {
-                return Ok(Err(difference));
-            }
+            self.compare_expiry(key, start, end)?;
         }
         if judgement.trace.made.is_some() {
             self.forget_displaced()?;
         }
-        Ok(Ok(()))
-    }
-
-    /// So many ICMP errors may be sent in a tick that the program may have dropped this one.
-    fn limit(&mut self, judgement: &mut Judgement, outcome: &Outcome, now: u32) {
-        let Some((service, Reason::IcmpSent)) = judgement.trace.answered else {
-            return;
-        };
-        if self.errors.0 != now {
-            // The limit is each tick's and each CPU's, and the thread may have changed CPUs.
-            self.errors = (now, 0);
-        }
-        if outcome.verdict == Verdict::Drop && self.errors.1 >= ERRORS {
-            self.model.limited(service);
-            judgement.trace.answered = Some((service, Reason::IcmpLimited));
-            judgement.fate = Fate::Drop;
-        } else {
-            self.errors.1 += 1;
-        }
+        Ok(())
     }
 
     /// A new connection takes the place of an expired one if it finds it first.
@@ -221,31 +216,27 @@ impl Rig {
         let found = found.and_then(|value| Some((value.state()?, value.backend())));
         let wanted = self.model.record(key);
         let wanted = wanted.map(|record| (record.state, record.backend));
-        Ok(same(
-            || format!("record of {} with service {}", key.client, key.service.0),
-            &wanted,
-            &found,
-        ))
+        same(|| record_of(key), &wanted, &found)
     }
 
     /// The record's timeout has begun anew between these two ticks.
     fn compare_expiry(&mut self, key: FlowKey, start: u32, end: u32) -> Tried {
         let (Some(value), Some(record)) = (self.tables.find(key)?, self.model.record(key)) else {
-            return Ok(Ok(()));
+            return Ok(());
         };
         let timeout = timeout(record.state);
         let wanted = [start, end].map(|tick| (tick + timeout) & TICKS);
         if wanted.contains(&value.expires()) {
             self.model.written(key, value.expires());
-            return Ok(Ok(()));
+            return Ok(());
         }
-        Ok(Err(Mismatch(format!(
-            "expiry of {} with service {} in {:?}: the model says tick {wanted:?}, the program {}",
-            key.client,
-            key.service.0,
+        Err(Mismatch(format!(
+            "expiry of {} in {:?}: the model says tick {wanted:?}, the program {}",
+            record_of(key),
             record.state,
             value.expires()
-        ))))
+        ))
+        .into())
     }
 
     /// Compares every counter and every record.
@@ -260,22 +251,15 @@ impl Rig {
                 };
                 let found = found.get(reason.name()).copied().unwrap_or_default() - before;
                 let wanted = self.model.counters().reason(service, *reason);
-                if let Err(difference) = same(
-                    || format!("counter {} of {service:?}", reason.name()),
-                    &wanted,
-                    &found,
-                ) {
-                    return Ok(Err(difference));
-                }
+                let what = || format!("counter {} of {service:?}", reason.name());
+                same(what, &wanted, &found)?;
             }
         }
         let backends: Vec<BackendIndex> = self.model.config().backends().map(|(i, _)| i).collect();
         for index in backends {
             let wanted = self.model.counters().backend(index);
             let found = self.testbed.backend_counters(index);
-            if let Err(difference) = same(|| format!("counters of {index:?}"), &wanted, &found) {
-                return Ok(Err(difference));
-            }
+            same(|| format!("counters of {index:?}"), &wanted, &found)?;
         }
         self.compare_records()
     }
@@ -293,15 +277,9 @@ impl Rig {
             .map(|(key, record)| (key, (record.state, record.backend)))
             .collect();
         for key in found.keys().chain(wanted.keys()) {
-            if let Err(difference) = same(
-                || format!("record of {} with service {}", key.client, key.service.0),
-                &wanted.get(key),
-                &found.get(key),
-            ) {
-                return Ok(Err(difference));
-            }
+            same(|| record_of(*key), &wanted.get(key), &found.get(key))?;
         }
-        Ok(Ok(()))
+        Ok(())
     }
 
     fn reasons(&self, service: Option<ServiceId>) -> Result<BTreeMap<&'static str, u64>> {
@@ -310,62 +288,6 @@ impl Rig {
             .into_iter()
             .map(|count| (count.reason, count.packets))
             .collect())
-    }
-}
-
-/// Ticks of a state's timeout, rounded up.
-fn timeout(state: State) -> u32 {
-    let timeouts = timeouts();
-    let timeout = match state {
-        State::SynSent | State::SynReceived | State::Refused => timeouts.half_open,
-        State::Established => timeouts.established,
-        State::FinWaitClient | State::FinWaitBackend => timeouts.fin_wait,
-        State::Closing => timeouts.closing,
-        State::TimeWait => timeouts.time_wait,
-        State::Reset | State::Ended => timeouts.reset,
-    };
-    (timeout.as_nanos() as u64).div_ceil(1 << 30) as u32
-}
-
-fn same<T: PartialEq + fmt::Debug>(
-    what: impl FnOnce() -> String,
-    wanted: &T,
-    found: &T,
-) -> Result<(), Mismatch> {
-    if wanted == found {
-        return Ok(());
-    }
-    let what = what();
-    Err(Mismatch(format!(
-        "{what}: the model says {wanted:?}, the program {found:?}"
-    )))
-}
-
-fn compare(arrival: &Arrival, judgement: &Judgement, outcome: &Outcome) -> Result<(), Mismatch> {
-    let (verdict, frame) = match &judgement.fate {
-        Fate::Pass => (Verdict::Pass, Some(&arrival.frame)),
-        Fate::Drop => (Verdict::Drop, None),
-        Fate::Transmit(frame) => (Verdict::Transmit, Some(frame)),
-        Fate::Redirect(frame) => (Verdict::Redirect, Some(frame)),
-    };
-    let refused = judgement.refused;
-    same(
-        || format!("verdict (the model refuses: {refused:?})"),
-        &verdict,
-        &outcome.verdict,
-    )?;
-    match frame {
-        Some(frame) if *frame != outcome.frame => Err(Mismatch(format!(
-            "frame:\n  the model {}\nthe program {}",
-            Hex(frame),
-            Hex(&outcome.frame)
-        ))),
-        Some(_) if verdict == Verdict::Pass => Ok(()),
-        Some(_) if judgement.trace.answered.is_some() => {
-            intact::answer(&outcome.frame).map_err(Mismatch)
-        }
-        Some(_) => intact::compare(&arrival.frame, &outcome.frame).map_err(Mismatch),
-        None => Ok(()),
     }
 }
 
@@ -414,33 +336,4 @@ fn clearing(model: &Model) -> Vec<MapWrite> {
             .map(|(service, _)| MapWrite::ClearService { service }),
     );
     writes
-}
-
-/// Where replies go: the program learns places and never forgets one.
-struct LastHops {
-    index: HashMap<MapData, [u8; 32], u32>,
-    count: Array<MapData, u64>,
-}
-
-impl LastHops {
-    fn open(testbed: &Testbed) -> Result<Self> {
-        let open = |name: &str| -> Result<Map> {
-            let path = testbed.maps().join(name);
-            let data = MapData::from_pin(&path).with_context(|| path.display().to_string())?;
-            Ok(Map::from_map_data(data)?)
-        };
-        Ok(Self {
-            index: open("LAST_HOP_INDEX")?.try_into()?,
-            count: open("LAST_HOP_COUNT")?.try_into()?,
-        })
-    }
-
-    fn clear(&mut self) -> Result<()> {
-        let keys: Vec<_> = self.index.keys().collect::<Result<_, _>>()?;
-        for key in keys {
-            self.index.remove(&key)?;
-        }
-        self.count.set(0, 0, 0)?;
-        Ok(())
-    }
 }

@@ -25,6 +25,7 @@ pub(super) struct Arrival {
     /// Bytes in the first buffer.
     pub(super) linear: usize,
     pub(super) ifindex: u32,
+    pub(super) has_headroom: bool,
 }
 
 impl Arrival {
@@ -33,6 +34,7 @@ impl Arrival {
             frame: &self.frame,
             linear: self.linear,
             ifindex: self.ifindex,
+            has_headroom: self.has_headroom,
         }
     }
 }
@@ -44,6 +46,9 @@ impl fmt::Display for Step {
                 write!(f, "from interface {}", arrival.ifindex)?;
                 if arrival.linear < arrival.frame.len() {
                     write!(f, ", {} bytes in the first buffer", arrival.linear)?;
+                }
+                if !arrival.has_headroom {
+                    write!(f, ", without headroom")?;
                 }
                 write!(f, ": {}", Hex(&arrival.frame))
             }

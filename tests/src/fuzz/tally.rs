@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use lb_common::reason::Reason;
 use lb_userspace::model::Forwarding;
 
-use crate::model::{Direction, Fate, Judgement};
+use crate::model::{Counters, Direction, Fate, Judgement};
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tally {
@@ -29,12 +29,19 @@ impl Tally {
             let name = way(forwarding, direction);
             *self.forwarded.entry(name).or_default() += 1;
         }
-        for (_, reason) in judgement
-            .refused
-            .into_iter()
-            .chain(judgement.trace.answered)
-        {
-            *self.reasons.entry(reason.name()).or_default() += 1;
+        if let Some((forwarding, direction)) = judgement.trace.translated {
+            let name = format!("ICMP of {}", way(forwarding, direction));
+            *self.forwarded.entry(name).or_default() += 1;
+        }
+    }
+
+    /// Adds what was counted in a whole scene.
+    pub(super) fn count_reasons(&mut self, counters: &Counters) {
+        for (number, count) in counters.reasons() {
+            let reason = Reason::ALL.iter().find(|reason| **reason as u8 == number);
+            if let Some(reason) = reason {
+                *self.reasons.entry(reason.name()).or_default() += count;
+            }
         }
     }
 
@@ -64,11 +71,12 @@ impl Tally {
         let ways = ways
             .map(|(forwarding, direction)| way(forwarding, direction))
             .into_iter()
+            .flat_map(|way| [format!("ICMP of {way}"), way])
             .filter(|way| !self.forwarded.contains_key(way));
         let verdicts = ["pass", "drop", "transmit", "redirect"]
             .into_iter()
             .filter(|verdict| !self.verdicts.contains_key(verdict));
-        let reasons = REFUSALS
+        let reasons = REASONS
             .iter()
             .map(|reason| reason.name())
             .filter(|reason| !self.reasons.contains_key(reason));
@@ -78,7 +86,7 @@ impl Tally {
 }
 
 /// Reasons that every long enough run meets.
-const REFUSALS: &[Reason] = &[
+const REASONS: &[Reason] = &[
     Reason::MalformedIp,
     Reason::BadIpChecksum,
     Reason::MalformedTcp,
@@ -90,8 +98,12 @@ const REFUSALS: &[Reason] = &[
     Reason::NoBackend,
     Reason::NoNextHop,
     Reason::TupleCollision,
+    Reason::NoHeadroom,
     Reason::TooBig,
     Reason::Ended,
+    Reason::IcmpUnmatched,
+    Reason::IcmpTranslated,
+    Reason::EchoAnswered,
     Reason::RstSent,
     Reason::IcmpSent,
 ];
@@ -114,7 +126,7 @@ impl fmt::Display for Tally {
         for (name, count) in &self.forwarded {
             write!(f, " {name} {count},")?;
         }
-        write!(f, "\n  refused:")?;
+        write!(f, "\n  counted:")?;
         for (name, count) in &self.reasons {
             write!(f, " {name} {count},")?;
         }

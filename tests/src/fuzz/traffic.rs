@@ -12,12 +12,15 @@ use super::{
 };
 use crate::{
     model::{FlowKey, Model, Record},
-    packets::{BALANCER, GATEWAY, Link, Packet, Tag, flags},
+    packets::{BALANCER, GATEWAY, Icmp, Link, Packet, Tag, flags},
 };
 
 /// Clients of each family, and ports of each client.
 const CLIENTS: usize = 10;
 const PORTS: usize = 4;
+/// Bytes of the largest first buffer: a page, less headroom, what may take that up, and what the
+/// kernel keeps for itself.
+const MOST_LINEAR: usize = 4096 - 256 - 216 - 340;
 
 /// The source of steps.
 #[derive(Clone, Debug)]
@@ -43,17 +46,18 @@ impl Traffic {
     }
 
     fn packet(&mut self, model: &Model) -> Step {
-        let packet = self.segment(model);
-        let random = &mut self.random;
-        let mut frame = if random.chance(35) {
-            mutate::packet(random, packet, &self.world)
+        let mut frame = if self.random.chance(15) {
+            self.message(model).build()
         } else {
-            packet
-        }
-        .build();
+            let packet = self.segment(model);
+            self.perhaps_odd(packet).build()
+        };
+        let random = &mut self.random;
         if random.chance(12) {
             mutate::frame(random, &mut frame);
         }
+        // What is behind this the kernel puts in another buffer.
+        frame.truncate(MOST_LINEAR);
         let linear = if random.chance(12) {
             random.range(14..=frame.len())
         } else {
@@ -62,8 +66,101 @@ impl Traffic {
         Step::Frame(Arrival {
             linear,
             ifindex: random.of(&INTERFACES),
+            has_headroom: !random.one_in(50),
             frame,
         })
+    }
+
+    fn perhaps_odd(&mut self, packet: Packet) -> Packet {
+        if self.random.chance(35) {
+            mutate::packet(&mut self.random, packet, &self.world)
+        } else {
+            packet
+        }
+    }
+
+    /// An ICMP message: an echo request, or an error about a segment that may have been sent.
+    fn message(&mut self, model: &Model) -> Icmp {
+        let mut message = if self.random.chance(20) {
+            let listen = self.a_service();
+            let client = self.client(listen.is_ipv4());
+            let length = self.random.below(100);
+            Icmp::echo(client.ip(), listen.ip(), &self.random.bytes(length))
+        } else {
+            self.error(model)
+        };
+        message.link = link(&mut self.random);
+        if self.random.chance(30) {
+            mutate::message(&mut self.random, &mut message);
+        }
+        message
+    }
+
+    fn error(&mut self, model: &Model) -> Icmp {
+        let packet = self.segment(model);
+        let packet = self.perhaps_odd(packet);
+        // As the balancer has sent it: a request as the backend gets it, a reply as the client does.
+        let (source, destination) = self.sent(model, packet.source(), packet.destination());
+        let packet = packet.from(source).to(destination);
+        let random = &mut self.random;
+        let sender = match (random.below(3), source.is_ipv4()) {
+            (0, true) => Ipv4Addr::new(203, 0, 113, 9).into(),
+            (0, false) => Ipv6Addr::new(0x2001, 0xdb8, 0xf, 0, 0, 0, 0, 9).into(),
+            _ => destination.ip(),
+        };
+        let mut error = Icmp::too_big(sender, packet, random.word());
+        if random.chance(50) {
+            let kinds: &[u8] = if source.is_ipv4() {
+                &[3, 11, 12, 0, 4, 5]
+            } else {
+                &[1, 2, 3, 4, 0, 137]
+            };
+            error = error.kind(random.of(kinds), random.below(6) as u8);
+        }
+        if random.chance(50) {
+            error = error.cut(random.of(&[8, 20, 27, 28, 37, 38, 40, 47, 48, 57, 58, 60, 80, 548]));
+        }
+        error
+    }
+
+    /// The ends of a segment as it leaves the balancer.
+    fn sent(
+        &mut self,
+        model: &Model,
+        source: SocketAddr,
+        destination: SocketAddr,
+    ) -> (SocketAddr, SocketAddr) {
+        if let Some(id) = self.world.listening(destination) {
+            let record = model.record(FlowKey::new(id, source));
+            let backend = match record {
+                Some(record) => self.world.backend(record.backend).map(|b| b.address),
+                None => Some(self.a_backend()),
+            };
+            let source = record.and_then(|record| record.snat).unwrap_or(source);
+            return match backend {
+                Some(backend) if backend.is_ipv4() == source.is_ipv4() => (source, backend),
+                _ => (source, destination),
+            };
+        }
+        let connection = model.records().find(|(key, record)| {
+            let backend = self.world.backend(record.backend).map(|b| b.address);
+            backend == Some(source) && record.snat.unwrap_or(key.client) == destination
+        });
+        let connection = connection.map(|(key, _)| key);
+        match connection {
+            Some(key) => match self.listen(key.service) {
+                Some(listen) => (listen, key.client),
+                None => (source, destination),
+            },
+            None => {
+                let listen = self.a_service();
+                if listen.is_ipv4() == destination.is_ipv4() {
+                    (listen, destination)
+                } else {
+                    (source, destination)
+                }
+            }
+        }
     }
 
     /// A segment without anything wrong in it.
@@ -89,10 +186,10 @@ impl Traffic {
 
     /// Source and destination of a segment.
     fn ends(&mut self, model: &Model) -> (SocketAddr, SocketAddr) {
-        if self.random.chance(65) {
-            if let Some((key, record)) = self.known(model) {
-                return self.ends_of(key, record);
-            }
+        if self.random.chance(65)
+            && let Some((key, record)) = self.known(model)
+        {
+            return self.ends_of(key, record);
         }
         match self.random.below(20) {
             0 => (self.client(true), self.client(true)),

@@ -1,7 +1,7 @@
 //! Services and backends by chance, of every kind, and what happens to them.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     time::Duration,
 };
@@ -16,10 +16,7 @@ use lb_userspace::{
 };
 
 use super::random::Random;
-use crate::{
-    model::features,
-    packets::{BALANCER, backend_mac},
-};
+use crate::packets::{BALANCER, backend_mac};
 
 /// Interfaces that packets come in by and leave by; the first is the loopback.
 pub(super) const INTERFACES: [u32; 3] = [1, 10, 20];
@@ -56,6 +53,9 @@ pub(super) struct World {
     backends: BTreeMap<BackendIndex, BackendRecord>,
     tables: BTreeMap<ServiceId, Vec<Option<BackendIndex>>>,
     next_index: u16,
+    /// `full-nat` services that send from other addresses than at first. A connection is found under
+    /// the last addresses but one, so this happens once to each.
+    repooled: BTreeSet<ServiceId>,
 }
 
 impl World {
@@ -65,14 +65,13 @@ impl World {
             backends: BTreeMap::new(),
             tables: BTreeMap::new(),
             next_index: 1,
+            repooled: BTreeSet::new(),
         };
         for (id, slots) in (1..).map(ServiceId).zip(SLOTS) {
             // Every mode is there, and NAT more than once, so that services share backends.
             let forwarding = match MODES.get(usize::from(id.0) - 1) {
-                Some(Forwarding::FullNat) if !features::FULL_NAT => Forwarding::Nat,
                 Some(forwarding) => *forwarding,
-                None if features::FULL_NAT => random.of(&MODES[..2]),
-                None => Forwarding::Nat,
+                None => random.of(&MODES[..2]),
             };
             let service = world.service(random, forwarding, slots);
             world.services.insert(id, service);
@@ -189,9 +188,11 @@ impl World {
 
     fn table_write(&self, service: ServiceId) -> Option<MapWrite> {
         let table = self.tables.get(&service)?;
-        let slots = table.iter().map(|primary| Slot {
+        // The packet path goes by the first owner only.
+        let owners = table.iter().zip(table.iter().rev());
+        let slots = owners.map(|(primary, secondary)| Slot {
             primary: *primary,
-            secondary: None,
+            secondary: *secondary,
         });
         Some(MapWrite::WriteTable {
             service,
@@ -252,6 +253,11 @@ impl World {
             return Vec::new();
         };
         let (service, address) = (record.service, record.address);
+        if random.chance(20)
+            && let Some(write) = self.repool(random)
+        {
+            return vec![write];
+        }
         let mut writes = Vec::new();
         match random.below(6) {
             0 | 1 => record.accepts_new = !record.accepts_new,
@@ -287,8 +293,31 @@ impl World {
         writes
     }
 
+    /// Another pool for a service that has had only one.
+    fn repool(&mut self, random: &mut Random) -> Option<MapWrite> {
+        let pooled = self.services.iter_mut().find(|(id, service)| {
+            service.forwarding == Forwarding::FullNat && !self.repooled.contains(id)
+        });
+        let (id, record) = pooled?;
+        let mut all: Vec<_> = sources(record.listen.is_ipv4(), 3).collect();
+        all.remove(random.below(3));
+        record.snat = all;
+        self.repooled.insert(*id);
+        Some(MapWrite::WriteService {
+            service: *id,
+            record: record.clone(),
+        })
+    }
+
     pub(super) fn services(&self) -> impl Iterator<Item = (ServiceId, &ServiceRecord)> {
         self.services.iter().map(|(id, record)| (*id, record))
+    }
+
+    /// The service that listens here.
+    pub(super) fn listening(&self, listen: SocketAddr) -> Option<ServiceId> {
+        let mut services = self.services.iter();
+        let (id, _) = services.find(|(_, service)| service.listen == listen)?;
+        Some(*id)
     }
 
     pub(super) fn backends(&self) -> impl Iterator<Item = &BackendRecord> {

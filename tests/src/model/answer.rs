@@ -69,7 +69,7 @@ pub(super) fn build(segment: &Segment<'_>, answer: Answer) -> Option<(Vec<u8>, R
 }
 
 /// Whether an address can be a single host's out there.
-fn is_one_host(address: IpAddr) -> bool {
+pub(super) fn is_one_host(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => !matches!(address.octets()[0], 0 | 127 | 224..),
         IpAddr::V6(address) => {

@@ -19,12 +19,6 @@ impl Counters {
         *self.reasons.entry((service, reason as u8)).or_default() += 1;
     }
 
-    pub(super) fn take_back(&mut self, service: Option<ServiceId>, reason: Reason) {
-        if let Some(count) = self.reasons.get_mut(&(service, reason as u8)) {
-            *count -= 1;
-        }
-    }
-
     pub(super) fn connection(&mut self, backend: BackendIndex) {
         self.backends.entry(backend).or_default().connections += 1;
     }
@@ -52,6 +46,13 @@ impl Counters {
     pub fn reason(&self, service: Option<ServiceId>, reason: Reason) -> u64 {
         let counted = self.reasons.get(&(service, reason as u8));
         counted.copied().unwrap_or_default()
+    }
+
+    /// How often each reason was counted, by its number, for whatever service.
+    pub fn reasons(&self) -> impl Iterator<Item = (u8, u64)> {
+        self.reasons
+            .iter()
+            .map(|((_, reason), count)| (*reason, *count))
     }
 
     pub fn backend(&self, backend: BackendIndex) -> BackendCounters {

@@ -1,14 +1,8 @@
 //! Out with it (§5): Ethernet addresses, tags and verdict.
 
-use std::net::IpAddr;
-
 use lb_userspace::model::NextHop;
 
-use super::{
-    Fate,
-    records::LastHop,
-    segment::{Link, Segment},
-};
+use super::{Fate, records::LastHop, segment::Link};
 
 /// A way out.
 pub(super) struct Hop {
@@ -34,23 +28,28 @@ impl Hop {
         }
     }
 
-    /// Back where a connection's first packet came from.
+    /// Back where a client's packet came from.
     pub(super) fn last(hop: &LastHop) -> Self {
+        Self::back(&hop.link, hop.ifindex)
+    }
+
+    /// To whoever sent a frame.
+    pub(super) fn back(link: &Link, ifindex: u32) -> Self {
         Self {
             link: Link {
-                to: hop.link.from,
-                from: hop.link.to,
-                tags: hop.link.tags,
+                to: link.from,
+                from: link.to,
+                tags: link.tags,
             },
-            ifindex: hop.ifindex,
+            ifindex,
         }
     }
 }
 
-/// The frame around an IP packet of the family of `address`, and where it goes.
-pub(super) fn emit(segment: &Segment<'_>, hop: &Hop, address: IpAddr, packet: &[u8]) -> Fate {
-    let frame = frame(&hop.link, address.is_ipv6(), packet);
-    if hop.ifindex == segment.ifindex {
+/// The frame around an IP packet that came in by an interface, and where it goes.
+pub(super) fn emit(came_by: u32, hop: &Hop, ipv6: bool, packet: &[u8]) -> Fate {
+    let frame = frame(&hop.link, ipv6, packet);
+    if hop.ifindex == came_by {
         Fate::Transmit(frame)
     } else {
         Fate::Redirect(frame)

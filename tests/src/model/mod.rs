@@ -16,6 +16,8 @@ mod counters;
 mod emit;
 mod hash;
 mod header;
+mod icmp;
+mod message;
 mod mss;
 mod parse;
 mod records;
@@ -46,16 +48,6 @@ pub use records::{FlowKey, Record};
 use segment::Segment;
 pub use state::State;
 
-/// What the program can do that the rules ask for; what it cannot yet is not asked of it.
-pub mod features {
-    /// Refusals are answered (§9).
-    pub const ANSWERS: bool = true;
-    /// Forwarding `full-nat` (§7).
-    pub const FULL_NAT: bool = true;
-    /// Echo and errors (§8).
-    pub const ICMP: bool = false;
-}
-
 /// A frame as the program gets it.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'f> {
@@ -65,6 +57,8 @@ pub struct Input<'f> {
     pub linear: usize,
     /// Interface that it came in by.
     pub ifindex: u32,
+    /// Whether there is room in front of it for more headers.
+    pub has_headroom: bool,
 }
 
 /// What must become of a frame.
@@ -101,6 +95,10 @@ pub struct Trace {
     pub answered: Option<(Option<ServiceId>, Reason)>,
     /// The program's choice of a source is not one of the allowed ones.
     pub illegal: Option<SocketAddr>,
+    /// It was an ICMP error, led on to a backend or a client.
+    pub translated: Option<(Forwarding, Direction)>,
+    /// Whose packet it is that goes out.
+    pub service: Option<ServiceId>,
     /// How it went out.
     pub forwarded: Option<(Forwarding, Direction)>,
 }
@@ -121,6 +119,10 @@ enum Stop {
 impl Stop {
     fn refuse(service: ServiceId, reason: Reason) -> Self {
         Self::Refuse(Some(service), reason, Answer::Nothing)
+    }
+
+    fn refuse_for_nobody(reason: Reason) -> Self {
+        Self::Refuse(None, reason, Answer::Nothing)
     }
 }
 
@@ -164,7 +166,10 @@ impl Model {
     /// free choice, which has only to be one of the allowed ones.
     pub fn process(&mut self, input: Input<'_>, source: Source<'_>) -> Judgement {
         let mut trace = Trace::default();
-        let (fate, refused) = match self.judge(input, source, &mut trace) {
+        let judged = self
+            .judge(input, source, &mut trace)
+            .and_then(|fate| with_room(input, fate, &trace));
+        let (fate, refused) = match judged {
             Ok(fate) => (fate, None),
             Err(Stop::Pass) => (Fate::Pass, None),
             Err(Stop::Refuse(service, reason, answer)) => {
@@ -192,19 +197,15 @@ impl Model {
             return Fate::Drop;
         };
         match answer::build(&segment, answer) {
-            Some((frame, counted)) if features::ANSWERS => {
+            // A quote goes behind headers that were not there; a reset is never longer.
+            Some((_, Reason::IcmpSent)) if !input.has_headroom => Fate::Drop,
+            Some((frame, counted)) => {
                 self.counters.count(service, counted);
                 trace.answered = Some((service, counted));
                 Fate::Transmit(frame)
             }
-            _ => Fate::Drop,
+            None => Fate::Drop,
         }
-    }
-
-    /// An ICMP error that was to answer the last packet was one too many.
-    pub fn limited(&mut self, service: Option<ServiceId>) {
-        self.counters.take_back(service, Reason::IcmpSent);
-        self.counters.count(service, Reason::IcmpLimited);
     }
 
     /// §4: whose packet is it?
@@ -212,6 +213,7 @@ impl Model {
         match parse::frame(input) {
             Parsed::Foreign => Err(Stop::Pass),
             Parsed::Suspect(destination, reason) => Err(self.suspect(destination, reason)),
+            Parsed::Icmp(message) => self.icmp(&message, trace),
             Parsed::Tcp(segment) => self.segment(&segment, source, trace),
         }
     }
@@ -232,7 +234,7 @@ impl Model {
 
     fn suspect(&self, destination: IpAddr, reason: Reason) -> Stop {
         if self.config.listens_on(destination) {
-            Stop::Refuse(None, reason, Answer::Nothing)
+            Stop::refuse_for_nobody(reason)
         } else {
             Stop::Pass
         }
@@ -289,6 +291,18 @@ impl Model {
     /// An expired record's place has been given away.
     pub fn forget(&mut self, key: FlowKey) {
         self.records.remove(key);
+    }
+}
+
+/// Refuses what goes out behind more headers than there is room for in front of the frame.
+fn with_room(input: Input<'_>, fate: Fate, trace: &Trace) -> Way<Fate> {
+    match (&fate, trace.service) {
+        (Fate::Transmit(frame) | Fate::Redirect(frame), Some(service))
+            if !input.has_headroom && frame.len() > input.frame.len() =>
+        {
+            Err(Stop::refuse(service, Reason::NoHeadroom))
+        }
+        _ => Ok(fate),
     }
 }
 

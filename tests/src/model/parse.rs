@@ -6,6 +6,7 @@ use lb_common::reason::Reason;
 
 use super::{
     Input,
+    message::Message,
     segment::{Link, Segment},
     state::Flags,
 };
@@ -17,9 +18,12 @@ pub(super) enum Parsed<'f> {
     /// To be refused if any service has this address.
     Suspect(IpAddr, Reason),
     Tcp(Segment<'f>),
+    Icmp(Message<'f>),
 }
 
+const ICMP: u8 = 1;
 const TCP: u8 = 6;
+const ICMPV6: u8 = 58;
 const FRAGMENT: u8 = 44;
 /// Hop-by-hop options, routing, fragment, destination options.
 const EXTENSIONS: [u8; 4] = [0, 43, FRAGMENT, 60];
@@ -80,22 +84,25 @@ impl<'f> Place<'f> {
         let Some(header) = self.buffer.get(..20) else {
             return Parsed::Foreign;
         };
+        let source = Ipv4Addr::from(array(&header[12..16]));
+        let destination = Ipv4Addr::from(array(&header[16..20]));
+        let more_or_offset = (u16::from(header[6]) << 8 | u16::from(header[7])) & 0x3fff;
+        let length = usize::from(header[2]) << 8 | usize::from(header[3]);
+        let hops = header[8];
+        if header[9] == ICMP && header[0] == 0x45 && more_or_offset == 0 {
+            return self.icmp(false, length, source, destination, hops);
+        }
         if header[9] != TCP {
             return Parsed::Foreign;
         }
-        let source = Ipv4Addr::from(array(&header[12..16]));
-        let destination = Ipv4Addr::from(array(&header[16..20]));
         let suspect = |reason| Parsed::Suspect(destination.into(), reason);
         let (version, header_length) = (header[0] >> 4, usize::from(header[0] & 0xf) * 4);
         if version != 4 || header_length < 20 {
             return suspect(Reason::MalformedIp);
         }
-        let more_or_offset = (u16::from(header[6]) << 8 | u16::from(header[7])) & 0x3fff;
         if more_or_offset != 0 {
             return suspect(Reason::Fragment);
         }
-        let length = usize::from(header[2]) << 8 | usize::from(header[3]);
-        let hops = header[8];
         match self.tcp(false, header_length, length, source, destination, hops) {
             Some(segment) => Parsed::Tcp(segment),
             None => suspect(Reason::MalformedTcp),
@@ -110,7 +117,11 @@ impl<'f> Place<'f> {
         let source = Ipv6Addr::from(array::<16>(&header[8..24]));
         let destination = Ipv6Addr::from(array::<16>(&header[24..40]));
         let suspect = |reason| Parsed::Suspect(destination.into(), reason);
+        let length = 40 + (usize::from(header[4]) << 8 | usize::from(header[5]));
         let mut next = header[6];
+        if next == ICMPV6 && header[0] >> 4 == 6 {
+            return self.icmp(true, length, source, destination, header[7]);
+        }
         let mut at = 40;
         let mut walked = 0;
         while EXTENSIONS.contains(&next) && walked < MOST_EXTENSIONS {
@@ -145,11 +156,36 @@ impl<'f> Place<'f> {
         if more || at - 40 > MOST_EXTENSION_BYTES {
             return suspect(Reason::ExtensionHeaders);
         }
-        let length = 40 + (usize::from(header[4]) << 8 | usize::from(header[5]));
         match self.tcp(true, at, length, source, destination, header[7]) {
             Some(segment) => Parsed::Tcp(segment),
             None => suspect(Reason::MalformedTcp),
         }
+    }
+
+    /// A message whose first 8 bytes the first buffer does not hold is none.
+    fn icmp(
+        &self,
+        ipv6: bool,
+        length: usize,
+        source: impl Into<IpAddr>,
+        destination: impl Into<IpAddr>,
+        hops: u8,
+    ) -> Parsed<'f> {
+        let header = if ipv6 { 40 } else { 20 };
+        if self.buffer.len() < header + 8 {
+            return Parsed::Foreign;
+        }
+        Parsed::Icmp(Message {
+            link: self.link,
+            ifindex: self.ifindex,
+            packet: self.packet,
+            linear: self.buffer.len(),
+            ipv6,
+            length,
+            source: source.into(),
+            destination: destination.into(),
+            hops,
+        })
     }
 
     /// `None` if the first buffer does not hold a TCP header.

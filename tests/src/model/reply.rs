@@ -75,6 +75,7 @@ impl Model {
         let state = record.state.after(Sender::Backend, segment.flags);
         self.records.renew(key, state);
         trace.renewed = Some(key);
+        trace.service = Some(key.service);
         trace.forwarded = Some((backend.forwarding, Direction::ToClient));
         self.counters.reply(index, segment);
         let packet = Rewrite::new(segment)
@@ -83,7 +84,7 @@ impl Model {
             .hop()
             .clamp(backend.max_packet)
             .finish();
-        let family = segment.destination.ip();
-        Ok(emit(segment, &Hop::last(&record.last_hop), family, &packet))
+        let hop = Hop::last(&record.last_hop);
+        Ok(emit(segment.ifindex, &hop, segment.ipv6, &packet))
     }
 }

@@ -14,10 +14,10 @@ use super::{
     config::Service,
     emit::{Hop, emit},
     records::LastHop,
-    rewrite::Rewrite,
+    rewrite::{Rewrite, tcp_error},
     segment::Segment,
     state::{Sender, State},
-    tunnel,
+    tunnel::{self, Inner},
 };
 
 /// With the service's own answer.
@@ -65,14 +65,16 @@ impl Model {
         let Some(next_hop) = &backend.next_hop else {
             return Err(refuse(Reason::NoNextHop));
         };
+        trace.service = Some(service.id);
         trace.forwarded = Some((forwarding, Direction::ToBackend));
         let snat = self.records.find(key).and_then(|record| record.snat);
         let packet = self.to_backend(segment, service, &backend, snat);
-        let family = match forwarding {
-            Forwarding::Ipip | Forwarding::Gue => backend.address.ip(),
-            _ => segment.destination.ip(),
+        let ipv6 = match forwarding {
+            Forwarding::Ipip | Forwarding::Gue => backend.address.is_ipv6(),
+            _ => segment.ipv6,
         };
-        Ok(emit(segment, &Hop::next(next_hop), family, &packet))
+        let hop = Hop::next(next_hop);
+        Ok(emit(segment.ifindex, &hop, ipv6, &packet))
     }
 
     /// Whether a packet on this record is a SYN of a new connection.
@@ -91,7 +93,18 @@ impl Model {
                 || closed_by_lone_client())
     }
 
-    fn backend_of(&self, service: &Service, index: BackendIndex) -> Option<&BackendRecord> {
+    /// Whose the client's slot is.
+    pub(super) fn owner(&self, service: &Service, client: SocketAddr) -> Option<BackendIndex> {
+        let listen = service.record.listen;
+        let slot = self.keys.slot(listen, client, service.slots.len());
+        service.slots.get(slot)?.primary
+    }
+
+    pub(super) fn backend_of(
+        &self,
+        service: &Service,
+        index: BackendIndex,
+    ) -> Option<&BackendRecord> {
         let backend = self.config.backend(index);
         backend.filter(|backend| backend.service == service.id)
     }
@@ -141,9 +154,7 @@ impl Model {
         if full_nat && segment.flags.rst() {
             return refuse(Reason::NoBackend);
         }
-        let listen = service.record.listen;
-        let slot = self.keys.slot(listen, segment.source, service.slots.len());
-        let owner = service.slots.get(slot).and_then(|slot| slot.primary);
+        let owner = self.owner(service, segment.source);
         let Some((index, backend)) =
             owner.and_then(|index| Some((index, self.backend_of(service, index)?.clone())))
         else {
@@ -209,8 +220,16 @@ impl Model {
                 .finish(),
             Forwarding::Ipip | Forwarding::Gue => {
                 let hash = self.keys.flow(service.id, segment.source);
-                let inner = clamped().finish();
-                tunnel::wrap(segment, &inner, &service.record, backend.address.ip(), hash)
+                let packet = clamped().finish();
+                let error = tcp_error(&packet, segment.ipv6, segment.tcp, segment.length);
+                let inner = Inner {
+                    ipv6: segment.ipv6,
+                    length: segment.length,
+                    traffic_class: segment.traffic_class(),
+                    error: (!segment.has_extension_headers()).then_some(error),
+                };
+                let to = backend.address.ip();
+                tunnel::wrap(&inner, &packet, &service.record, to, hash)
             }
         }
     }

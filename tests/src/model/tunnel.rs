@@ -7,35 +7,42 @@ use lb_userspace::{
     model::{Forwarding, Tunnel},
 };
 
-use super::{
-    checksum, header,
-    rewrite::{pseudo_header, tcp_error},
-    segment::Segment,
-};
+use super::{checksum, header, rewrite::pseudo_header};
 
 const IPV4_INSIDE: u8 = 4;
 const IPV6_INSIDE: u8 = 41;
 const UDP: u8 = 17;
 
-/// `inner`, which is `segment`'s packet as it is to arrive, behind outer headers of the family of
-/// the backend's address. `hash` is the flow's.
+/// The packet inside.
+pub(super) struct Inner {
+    pub(super) ipv6: bool,
+    /// Its own length in bytes.
+    pub(super) length: usize,
+    /// TOS or traffic class: DSCP and ECN.
+    pub(super) traffic_class: u8,
+    /// By how much its own transport checksum is wrong; `None`: UDP gets no checksum.
+    pub(super) error: Option<u16>,
+}
+
+/// `packet`, with its padding, behind outer headers of the family of the backend's address. `hash`
+/// is the flow's.
 pub(super) fn wrap(
-    segment: &Segment<'_>,
-    inner: &[u8],
+    inner: &Inner,
+    packet: &[u8],
     service: &ServiceRecord,
     backend: IpAddr,
     hash: u64,
 ) -> Vec<u8> {
     let entropy = (hash >> 16) as u16;
     let gue = service.forwarding == Forwarding::Gue;
-    let protocol = match (gue, segment.ipv6) {
+    let protocol = match (gue, inner.ipv6) {
         (true, _) => UDP,
         (false, false) => IPV4_INSIDE,
         (false, true) => IPV6_INSIDE,
     };
-    let payload = segment.length + if gue { 8 } else { 0 };
-    let class = segment.traffic_class();
-    let mut packet = match backend {
+    let payload = inner.length + if gue { 8 } else { 0 };
+    let class = inner.traffic_class;
+    let mut wrapped = match backend {
         IpAddr::V4(backend) => {
             let source = source4(&service.tunnel, entropy);
             header::ipv4(class, payload, protocol, source, backend)
@@ -48,11 +55,11 @@ pub(super) fn wrap(
     };
     if gue {
         let port = 0xc000 | (entropy & 0x3fff);
-        let udp = udp(segment, inner, &packet, backend.is_ipv6(), port, service);
-        packet.extend_from_slice(&udp);
+        let udp = udp(inner, packet, &wrapped, backend.is_ipv6(), port, service);
+        wrapped.extend_from_slice(&udp);
     }
-    packet.extend_from_slice(inner);
-    packet
+    wrapped.extend_from_slice(packet);
+    wrapped
 }
 
 /// How many low bits of the source the flow's entropy sets.
@@ -77,26 +84,25 @@ fn source6(tunnel: &Tunnel, entropy: u16) -> Ipv6Addr {
 
 /// The UDP header of GUE, behind the outer IP header `outer`.
 fn udp(
-    segment: &Segment<'_>,
-    inner: &[u8],
+    inner: &Inner,
+    packet: &[u8],
     outer: &[u8],
     outer_ipv6: bool,
     source: u16,
     service: &ServiceRecord,
 ) -> Vec<u8> {
-    let inner = &inner[..segment.length];
-    let length = 8 + inner.len();
+    let packet = &packet[..inner.length];
+    let length = 8 + packet.len();
     let mut header = source.to_be_bytes().to_vec();
     header.extend_from_slice(&service.tunnel.port.to_be_bytes());
     header.extend_from_slice(&(length as u16).to_be_bytes());
     header.extend_from_slice(&[0, 0]);
-    if segment.has_extension_headers() {
+    let Some(error) = inner.error else {
         return header;
-    }
-    let error = tcp_error(inner, segment.ipv6, segment.tcp, segment.length);
+    };
     let pseudo = pseudo_header(outer, outer_ipv6, UDP, length);
     // "No checksum" is 0 here (RFC 768), so the other zero stands for 0.
-    let field = match checksum::with_error(&[&pseudo, &header, inner], error) {
+    let field = match checksum::with_error(&[&pseudo, &header, packet], error) {
         0 => 0xffff,
         field => field,
     };

@@ -107,10 +107,15 @@ fn service_record(listen: &str) -> ServiceRecord {
 impl Testbed {
     /// One IPv4 and one IPv6 service, with one backend each (indices 1 and 2).
     pub fn with_one_backend_each() -> Self {
-        let mut testbed = Self::new();
-        testbed.add_service(WEB, LISTEN, &[(1, SERVER)]);
-        testbed.add_service(WEB6, LISTEN6, &[(2, SERVER6)]);
-        testbed
+        Self::new().and_one_backend_each()
+    }
+
+    /// The same, added to a new testbed.
+    #[must_use]
+    pub fn and_one_backend_each(mut self) -> Self {
+        self.add_service(WEB, LISTEN, &[(1, SERVER)]);
+        self.add_service(WEB6, LISTEN6, &[(2, SERVER6)]);
+        self
     }
 
     /// A service with backends that have equal shares, each next to the loopback interface.

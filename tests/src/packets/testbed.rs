@@ -31,11 +31,16 @@ use lb_userspace::{
     model::{BackendIndex, ServiceId},
 };
 
+use crate::model::{Fate, Input, Keys, Model};
+
 use super::{
     answer::Answer,
     dissect::Dissection,
     packet::{Packet, flags},
 };
+
+/// Index of the loopback interface.
+const LOOPBACK: u32 = 1;
 
 /// What the program says of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -74,12 +79,30 @@ pub enum Expect {
     Counted(Option<ServiceId>, Reason, Box<Expect>),
 }
 
+impl Expect {
+    /// The same in the model's words.
+    fn judged(&self) -> (Fate, Option<(Option<ServiceId>, Reason)>) {
+        match self.clone() {
+            Self::Pass => (Fate::Pass, None),
+            Self::Drop(service, reason) => (Fate::Drop, Some((service, reason))),
+            Self::Answer(service, reason, answer) => {
+                (Fate::Transmit(answer.frame), Some((Some(service), reason)))
+            }
+            Self::Transmit(frame) => (Fate::Transmit(frame), None),
+            Self::Redirect(frame) => (Fate::Redirect(frame), None),
+            Self::Counted(_, _, expect) => expect.judged(),
+        }
+    }
+}
+
 /// The data plane over pins of its own, which go when it is dropped.
 pub struct Testbed {
     plane: DataPlane,
     writer: KernelWriter,
     reader: Arc<KernelReader>,
     directory: PathBuf,
+    /// Says what must become of a frame that is checked.
+    model: Option<Model>,
 }
 
 impl Testbed {
@@ -141,7 +164,17 @@ impl Testbed {
             plane,
             writer,
             directory,
+            model: None,
         }
+    }
+
+    /// One for frames that do not depend on what came before them, and services with one backend:
+    /// [`Testbed::check`] then holds what a test expects against the model, too.
+    pub fn with_model() -> Self {
+        let mut testbed = Self::new();
+        // Every slot is the one backend's, by whatever hash.
+        testbed.model = Some(Model::new(Keys([0; 4])));
+        testbed
     }
 
     pub fn attach(&mut self, interfaces: &[InterfaceSettings]) {
@@ -151,6 +184,9 @@ impl Testbed {
     }
 
     pub fn apply(&mut self, write: &MapWrite) {
+        if let Some(model) = &mut self.model {
+            model.apply(write);
+        }
         self.writer
             .apply(write)
             .unwrap_or_else(|error| panic!("{error}: {:?}", error.source));
@@ -176,31 +212,36 @@ impl Testbed {
         self.run_with(frame, Some(Context::split(linear)))
     }
 
-    /// Runs a frame that came in through this interface, with `linear` bytes in the first buffer.
-    pub fn run_buffers(&mut self, ifindex: u32, frame: &[u8], linear: usize) -> Outcome {
-        // The loopback is what the kernel takes for 0, and cannot be named.
-        let ingress_ifindex = if ifindex == 1 { 0 } else { ifindex };
-        let context = Context {
-            data_end: linear as u32,
-            ingress_ifindex,
-            ..Context::default()
-        };
-        self.run_with(frame, Some(context))
-    }
-
     /// Runs a frame that has no more than a few bytes of headroom, because a driver's metadata
     /// stands in front of it.
     pub fn run_without_headroom(&mut self, frame: &[u8]) -> Outcome {
+        self.run_buffers(LOOPBACK, frame, frame.len(), false)
+    }
+
+    /// Runs a frame that came in through this interface (as for [`Testbed::run_from`], or the
+    /// loopback), with `linear` bytes in the first buffer, and with headroom or, as by
+    /// [`Testbed::run_without_headroom`], without.
+    pub fn run_buffers(
+        &mut self,
+        ifindex: u32,
+        frame: &[u8],
+        linear: usize,
+        has_headroom: bool,
+    ) -> Outcome {
         // The kernel leaves 256 bytes, of which it keeps 40 for itself.
-        const METADATA: usize = 216;
-        let input = [&[0xff; METADATA], frame].concat();
+        let metadata = if has_headroom { 0 } else { 216 };
         let context = Context {
-            data: METADATA as u32,
-            data_end: input.len() as u32,
-            ..Context::default()
+            data: metadata as u32,
+            data_end: (metadata + linear) as u32,
+            // The loopback is what the kernel takes if none is named, and cannot be named.
+            ingress_ifindex: if ifindex == LOOPBACK { 0 } else { ifindex },
         };
+        if has_headroom {
+            return self.run_with(frame, Some(context));
+        }
+        let input = [&vec![0xff; metadata], frame].concat();
         let mut outcome = self.run_with(&input, Some(context));
-        outcome.frame.drain(..METADATA);
+        outcome.frame.drain(..metadata);
         outcome
     }
 
@@ -267,6 +308,18 @@ impl Testbed {
         let before = self.reasons();
         let outcome = self.run(frame);
         self.compare(description, frame, expect, &before, outcome);
+        if let Some(model) = &mut self.model {
+            let input = Input {
+                frame,
+                linear: frame.len(),
+                ifindex: LOOPBACK,
+                has_headroom: true,
+            };
+            let judgement = model.process(input, &mut |_| None);
+            let (fate, refused) = expect.judged();
+            assert_eq!(judgement.fate, fate, "the model of {description}");
+            assert_eq!(judgement.refused, refused, "the model of {description}");
+        }
     }
 
     /// [`Testbed::check`] of an outcome; `before` are the counters before it.

@@ -21,7 +21,7 @@ const MAX_QUOTE6: usize = 1232;
 
 /// Services without a backend that answer like this.
 fn without_backends(answer: NoBackend) -> Testbed {
-    let mut testbed = Testbed::new();
+    let mut testbed = Testbed::with_model();
     for (service, listen) in [(WEB, LISTEN), (WEB6, LISTEN6)] {
         testbed.add_service(service, listen, &[]);
         testbed.write_service_with(service, listen, |record| record.no_backend = answer);

@@ -20,7 +20,7 @@ fn v4(source: &str, destination: &str) -> Packet {
 /// S-FWD-7: other addresses, other ports, ARP, neighbour discovery, other protocols.
 #[test]
 fn what_is_not_ours_passes_untouched() {
-    let mut testbed = Testbed::with_one_backend_each();
+    let mut testbed = Testbed::with_model().and_one_backend_each();
     let arp = [
         &[0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 1, 198, 51, 100, 7][..],
         &[0, 0, 0, 0, 0, 0, 192, 0, 2, 10],
@@ -178,7 +178,7 @@ fn frames_cut_short_are_never_forwarded() {
 /// S-FWD-7: short frames of nothing in particular.
 #[test]
 fn short_frames_and_garbage_pass() {
-    let mut testbed = Testbed::with_one_backend_each();
+    let mut testbed = Testbed::with_model().and_one_backend_each();
     for length in 14..=60 {
         for filler in [0, 0x45, 0x60, 0xff] {
             for ether_type in [0x0000, 0x0800, 0x86dd, 0x8100, 0x88a8, 0xffff] {

@@ -346,7 +346,7 @@ fn used_up() -> Vec<Case> {
 /// service, and passes untouched when it is not.
 #[test]
 fn broken_packets_are_dropped_with_their_reason() {
-    let mut testbed = Testbed::with_one_backend_each();
+    let mut testbed = Testbed::with_model().and_one_backend_each();
     let cases = [
         malformed_ip(),
         malformed_tcp(),
@@ -388,7 +388,7 @@ fn broken_packets_are_dropped_with_their_reason() {
 /// judges its packets, as far as the port can be told.
 #[test]
 fn broken_packets_to_another_port_of_a_service_pass() {
-    let mut testbed = Testbed::with_one_backend_each();
+    let mut testbed = Testbed::with_model().and_one_backend_each();
     let cases = [malformed_ip(), malformed_tcp(), used_up()];
     for case in cases.into_iter().flatten() {
         if matches!(case.counted, Counted::Address) {
@@ -447,7 +447,7 @@ fn broken_replies_are_dropped_with_their_reason() {
 /// S-NAT-7: a SYN-ACK from the client side is never a new connection.
 #[test]
 fn a_syn_ack_of_a_stranger_is_dropped() {
-    let mut testbed = Testbed::with_one_backend_each();
+    let mut testbed = Testbed::with_model().and_one_backend_each();
     for (packet, service) in [(Packet::request(), WEB), (Packet::request6(), WEB6)] {
         let expected = Expect::Drop(Some(service), Reason::UnexpectedSynAck);
         let packet = packet.flags(flags::SYN_ACK);
