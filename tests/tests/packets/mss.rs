@@ -18,6 +18,7 @@ fn testbed(forwarding: Forwarding) -> Testbed {
     let mut testbed = Testbed::new();
     let servers = match forwarding {
         Forwarding::Nat => [SERVER, SERVER6],
+        Forwarding::Dsr => [OUTER4, "[fd00::1]:80"],
         _ => [OUTER4, OUTER4],
     };
     for (service, listen, backend) in [
