@@ -124,7 +124,10 @@ pub fn run(options: Options) -> Result<()> {
         bail!("program and model differ");
     }
     let tally = lock(&run.tally);
-    println!("{tally}\n  in {:.0} s", start.elapsed().as_secs_f64());
+    println!(
+        "{tally}\n  0 mismatches in {:.0} s",
+        start.elapsed().as_secs_f64()
+    );
     let missing = tally.missing();
     if options.scene.is_none() && tally.packets >= ENOUGH && !missing.is_empty() {
         bail!("never happened: {}", missing.join(", "));
