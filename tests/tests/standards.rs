@@ -1,6 +1,8 @@
 //! The table of requirements in `tests/README.md`: every line names tests that exist and bear its id,
 //! and every id that a test bears has its line.
 
+#![expect(clippy::unwrap_used, reason = "a panic is how a test fails")]
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,

@@ -143,7 +143,7 @@ fn write<F: Family>(segment: &Segment<'_, F>, limit: u16) -> Option<u16> {
 #[inline(always)]
 fn difference(at: usize, old: u16, new: u16) -> u16 {
     let difference = checksum::fold(u32::from(!old.to_be()) + u32::from(new.to_be()));
-    if at % 2 == 0 {
+    if at.is_multiple_of(2) {
         difference
     } else {
         difference.swap_bytes()
