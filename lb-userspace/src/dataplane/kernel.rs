@@ -78,6 +78,8 @@ impl DataPlane {
         prepare_load(OBJECT)?;
         let pins = Pins::lock(&settings.bpffs, &pins::BALANCER)
             .map_err(|error| DataPlaneError::new("take the pins", error))?;
+        pins.refuse_other_layouts()
+            .map_err(|error| DataPlaneError::new("load a data plane", error))?;
         let existing = pins
             .check()
             .map_err(|error| DataPlaneError::new("check the pinned maps", error))?;

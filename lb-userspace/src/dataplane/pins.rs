@@ -66,6 +66,10 @@ pub enum PinsError {
         found: String,
         wanted: String,
     },
+    #[error(
+        "a data plane that another version has left is attached (pinned link {path}): it goes on forwarding until it is taken down with `{detach}`, which ends its connections; then start again"
+    )]
+    OtherLayout { path: PathBuf, detach: &'static str },
     #[error("cannot read {path}")]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot read pinned map {path}")]
@@ -303,6 +307,24 @@ impl Pins {
             links.extend(links_in(&layout.join("links"))?);
         }
         Ok(links)
+    }
+
+    /// Refuses to stand beside a data plane of another layout, which holds the interfaces, and whose
+    /// connections this one knows nothing of.
+    pub(super) fn refuse_other_layouts(&self) -> Result<(), PinsError> {
+        let own = self.directory();
+        let links = self.links_of_every_layout()?;
+        let Some((path, ..)) = links.into_iter().find(|(path, ..)| !path.starts_with(&own)) else {
+            return Ok(());
+        };
+        // What was made a moment ago; whatever is in use stays.
+        for empty in [self.maps(), self.links(), own] {
+            let _ = fs::remove_dir(empty);
+        }
+        Err(PinsError::OtherLayout {
+            path,
+            detach: self.layout.detach,
+        })
     }
 
     /// Refuses pinned maps whose sizes are not this program's; says how many entries the maps that

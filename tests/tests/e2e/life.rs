@@ -1,6 +1,6 @@
 //! The daemon dies, ends, is upgraded and comes back: connections do not notice (S-CT-4).
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use lb_tests::lab::{Lab, Lbd, LiveConnections, wait_until};
 use lb_userspace::api::{ConnectionInfo, ServiceInfo};
@@ -148,4 +148,28 @@ fn a_restart_with_another_configuration_is_survived() {
     assert_eq!(by_server, [("backend-4".to_owned(), 20)].into());
     let report = finish(live);
     assert!(report.by_server["backend-1"] > 0);
+}
+
+/// S-CT-4: a daemon whose maps have another layout leaves the data plane of the version before it
+/// alone, and says what to do.
+#[test]
+fn a_data_plane_of_another_version_goes_on() {
+    survive("layouts", |stage, live| {
+        stage.lbd.terminate().unwrap();
+        let (own, other) = ["v2", "v999"]
+            .map(|name| stage.lbd.bpffs().join(name))
+            .into();
+        assert!(own.ends_with(format!("v{}", lb_common::records::LAYOUT_VERSION)));
+        fs::rename(&own, &other).unwrap();
+        let refused = stage.lbd.start_again().unwrap_err();
+        let said = format!("{refused:#}\n{}", stage.lbd.log());
+        assert!(
+            said.contains("another version") && said.contains("lbctl detach"),
+            "{said}"
+        );
+        hear(live, 3);
+        assert_eq!(stage.spread(vip4(), 50).len(), 3);
+        fs::rename(&other, &own).unwrap();
+        stage.lbd.start_again().unwrap();
+    });
 }

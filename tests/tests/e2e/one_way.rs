@@ -154,6 +154,9 @@ fn dsr_answers_straight() {
         config(lab, "dsr", same)
     });
     assert_balances_one_way(&stage, "dsr");
+    for vip in vips() {
+        stage.lab.client().exchange(vip, 100_000_000).unwrap();
+    }
     assert_eq!(stage.lbd.drops(), Default::default());
 }
 

@@ -49,6 +49,10 @@ fn two_arms_and_several_clients() {
     for name in ["eth0", "eth1"] {
         assert_eq!(interface(&stage.lbd, name).mode, InterfaceMode::Native);
     }
+    for vip in [vip4(), vip6()] {
+        stage.lab.client().exchange(vip, 100_000_000).unwrap();
+    }
+    assert_eq!(stage.lbd.drops(), BTreeMap::new());
 }
 
 /// What is forwarded leaves by the interface it came from (`XDP_TX`).
