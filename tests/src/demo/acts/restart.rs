@@ -20,13 +20,13 @@ const ORPHANS: u32 = 1_000;
 pub(in crate::demo) fn restart(stage: &mut Stage, report: &mut Report) -> Result<()> {
     report.act("The daemon is killed under load, and started again");
     report.progress(format!(
-        "opening {} connections that stay, and wrk: {CONNECTIONS} kept-alive for 4 s",
+        "opening {} connections that stay, and wrk: {CONNECTIONS} kept-alive for 8 s",
         count(IDLE as u64)
     ));
     let mut held = http::hold(stage.client(), stage.vip(), IDLE)
         .context("cannot open the connections that are to stay")?;
     let checksum_before = stage.checksum()?;
-    let load = stage.load(CONNECTIONS, 4)?;
+    let load = stage.load(CONNECTIONS, 8)?;
     thread::sleep(Duration::from_secs(1));
     let before = Connections::count(&stage.lbd)?;
     report.progress("kill -9 of lbd");
