@@ -74,6 +74,7 @@ pub(in crate::cli) fn stats(stats: &StatsInfo) -> String {
     format!("{services}\n{backends}\n{reasons}")
 }
 
+/// What a reason counts beside drops has no verdict of its own: such packets were sent on, or are answers.
 pub(super) fn verdict(reason: &ReasonInfo) -> &'static str {
-    if reason.dropped { "dropped" } else { "passed" }
+    if reason.dropped { "dropped" } else { "-" }
 }
