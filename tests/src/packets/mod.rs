@@ -17,6 +17,7 @@ mod answer;
 mod checksum;
 mod decap_bed;
 mod dissect;
+mod expect;
 mod full_nat;
 mod icmp;
 mod ip;
@@ -31,6 +32,7 @@ mod tunnelled;
 pub use answer::{Answer, IcmpError};
 pub use decap_bed::{DecapBed, Expected};
 pub use dissect::Dissection;
+pub use expect::{Expect, Reasons};
 pub use full_nat::{SNAT, SNAT6};
 pub use icmp::{Body, Icmp};
 pub use ip::{Extension, Ipv4, Ipv6, Network};
@@ -41,6 +43,6 @@ pub use scene::{
     BALANCER, CLIENT, CLIENT6, GATEWAY, LISTEN, LISTEN6, SERVER, SERVER6, WEB, WEB6, address,
     backend_mac, client, client6, next_hop, timeouts,
 };
-pub use testbed::{Expect, Outcome, Reasons, Testbed, Verdict};
+pub use testbed::{Outcome, Testbed, Verdict};
 pub use tick::{tick, within_a_tick};
 pub use tunnelled::{Gue, Tunnelled};
