@@ -33,7 +33,7 @@ pub(crate) fn forward<F: Family>(
     if !segment.flags().syn() {
         for (index, backend) in chain(first) {
             if let Some(record) = find::<F>(segment, index, backend)? {
-                return follow::<F>(frame, segment, index, backend, record, None);
+                return follow::<F>(frame, segment, index, backend, record, false);
             }
         }
     }
@@ -54,8 +54,7 @@ pub(crate) fn open<F: Family>(
     for (index, backend) in chain(first) {
         if let Some(record) = find::<F>(segment, index, backend)? {
             if !record.value.state().is_succeeded(segment.flags()) {
-                let mss = mss::clamp(segment, backend);
-                return follow::<F>(frame, segment, index, backend, record, mss);
+                return follow::<F>(frame, segment, index, backend, record, true);
             }
             // The client speaks with the backend itself now, and is to see the backend's address.
             record.update(record.value.with_state(State::FREE));
@@ -106,10 +105,10 @@ fn follow<F: Family>(
     index: u16,
     backend: &Backend,
     record: Record,
-    mss: Option<u16>,
+    clamps: bool,
 ) -> Result<u32, Stop> {
     let (service, hop) = accept(frame, segment, backend, record, segment.destination())?;
-    send(frame, segment, index, backend, service, hop, mss)
+    send(frame, segment, index, backend, service, hop, clamps)
 }
 
 /// Everything that keeps a reply from being forwarded, and what it tells of its connection. The
@@ -172,11 +171,11 @@ fn untracked<F: Family>(
     )
     .ok_or(Stop::Pass)?;
     maps::count_reason(backend.service, Reason::UntrackedReply);
-    let mss = mss::clamp(segment, backend);
-    send(frame, segment, index, backend, service, hop, mss)
+    send(frame, segment, index, backend, service, hop, true)
 }
 
-/// Sends a reply to its client; `mss` as in [`super::request::deliver`].
+/// Sends a reply to its client; where `clamps`, with its MSS clamped. Before this, nothing has
+/// been changed.
 #[inline(always)]
 pub(crate) fn send<F: Family>(
     frame: &Frame<'_>,
@@ -185,10 +184,14 @@ pub(crate) fn send<F: Family>(
     backend: &Backend,
     service: &Service,
     hop: Hop,
-    mss: Option<u16>,
+    clamps: bool,
 ) -> Result<u32, Stop> {
     let id = backend.service;
     maps::count_packet(index, Direction::Out, segment.length(), 0);
+    let mss = match clamps {
+        true => mss::clamp(segment, backend),
+        false => None,
+    };
     rewrite::reply(segment, service, backend);
     match mss {
         Some(limit) => Err(mss::search_later(id, &hop, limit, false)),

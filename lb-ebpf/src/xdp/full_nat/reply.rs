@@ -6,7 +6,7 @@ use crate::xdp::{
     Stop,
     family::{Family, Segment},
     frame::Frame,
-    maps, mss, reply, rewrite,
+    maps, reply, rewrite,
     snat::{self, Holder},
 };
 
@@ -20,9 +20,8 @@ pub(super) fn forward<F: Family>(
     let (index, backend) = sender(segment, &holder).ok_or(Stop::Pass)?;
     let Holder { record, client, .. } = holder;
     let (service, hop) = reply::accept::<F>(frame, segment, backend, record, client.address)?;
-    let mss = mss::clamp(segment, backend);
     rewrite::destination(segment, client);
-    reply::send(frame, segment, index, backend, service, hop, mss)
+    reply::send(frame, segment, index, backend, service, hop, true)
 }
 
 /// The record's backend, if the packet is from it.
