@@ -2,7 +2,7 @@ use lb_common::{checksum, ecn::Ecn};
 use network_types::ip::Ipv4Hdr;
 
 use super::{
-    frame::{Cursor, Header},
+    frame::{self, Cursor, Header},
     ip::Ip,
     maps,
 };
@@ -18,7 +18,7 @@ const FRAGMENT: u16 = 0x3fff;
 impl Ip for Ipv4 {
     type Header = Ipv4Hdr;
 
-    const ETHER_TYPE: u16 = 0x0800_u16.to_be();
+    const ETHER_TYPE: u16 = frame::IPV4;
     const VERSION: u8 = 4;
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 use lb_common::ecn::Ecn;
 
 use super::{
-    frame::{Cursor, Header},
+    frame::{self, Cursor, Header},
     ip::Ip,
     maps,
 };
@@ -26,7 +26,7 @@ unsafe impl Header for Ipv6Header {}
 impl Ip for Ipv6 {
     type Header = Ipv6Header;
 
-    const ETHER_TYPE: u16 = 0x86dd_u16.to_be();
+    const ETHER_TYPE: u16 = frame::IPV6;
     const VERSION: u8 = 6;
 
     /// Extension headers are no part of it: a packet with any is none of ours.

@@ -82,8 +82,9 @@ pub(crate) struct Frame<'p> {
     network: Cursor<'p>,
 }
 
-const IPV4: u16 = 0x0800_u16.to_be();
-const IPV6: u16 = 0x86dd_u16.to_be();
+/// EtherTypes, in network order as they stand in a frame.
+pub(crate) const IPV4: u16 = 0x0800_u16.to_be();
+pub(crate) const IPV6: u16 = 0x86dd_u16.to_be();
 const DOT1Q: u16 = 0x8100_u16.to_be();
 const DOT1AD: u16 = 0x88a8_u16.to_be();
 

@@ -98,7 +98,7 @@ fn clamp_any<F: Family>(frame: &Frame<'_>, limit: u16) {
 /// Writes the limit over a larger MSS; what that does to the checksum.
 #[inline(always)]
 fn write<F: Family>(segment: &Segment<'_, F>, limit: u16) -> Option<u16> {
-    let length = segment.tcp.length().checked_sub(20)?;
+    let length = segment.tcp.length().checked_sub(size_of::<TcpHeader>())?;
     let noise = u64::from(segment.tcp.checksum());
     let mut at = 0;
     for _ in 0..MAX_OPTIONS {

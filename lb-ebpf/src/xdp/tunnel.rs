@@ -15,7 +15,7 @@ use super::{
     errand::Errand,
     family::Family,
     fib,
-    frame::{Cursor, Frame, Header},
+    frame::{self, Cursor, Frame, Header},
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps,
@@ -69,10 +69,13 @@ pub(crate) fn encapsulate(ctx: &XdpContext) -> Result<u32, Stop> {
         inner6(&frame)
     }
     .ok_or(drop(Reason::MalformedIp))?;
+    let service = maps::service(errand.service).ok_or(drop(Reason::NoBackend))?;
+    let tunnel = maps::tunnel(errand.service).ok_or(drop(Reason::NoBackend))?;
+    let gue = service.forwarding == forwarding::GUE;
     if backend.flags & Backend::IPV6 != 0 {
-        wrap6(&frame, errand, backend, inner)
+        wrap6(&frame, errand, tunnel, gue, backend, inner)
     } else {
-        wrap4(&frame, errand, backend, inner)
+        wrap4(&frame, errand, tunnel, gue, backend, inner)
     }
 }
 
@@ -124,12 +127,16 @@ fn traffic_class(vcf: [u8; 4]) -> u8 {
 }
 
 #[inline(always)]
-fn wrap4(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
-    let drop = |reason| Stop::drop(errand.service, reason);
-    let (service, tunnel) = parts(errand).ok_or(drop(Reason::NoBackend))?;
+fn wrap4(
+    frame: &Frame<'_>,
+    errand: &Errand,
+    tunnel: &Tunnel,
+    gue: bool,
+    backend: &Backend,
+    inner: Inner,
+) -> Result<u32, Stop> {
     let source = source4(tunnel, errand.hash);
     let destination = Ipv4::address(&backend.address);
-    let gue = service == forwarding::GUE;
     let bytes = Ipv4Hdr::LEN + udp_bytes(gue);
     let way = way::<Ipv4>(
         frame,
@@ -138,7 +145,7 @@ fn wrap4(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
         destination,
         inner.length as usize + bytes,
     )?;
-    emit_wrapped(frame, way, ETHERTYPE4, bytes, |mut cursor| {
+    emit_wrapped(frame, way, frame::IPV4, bytes, |mut cursor| {
         let ip = cursor.take::<Ipv4Hdr>()?;
         let length = inner.length.wrapping_add(bytes as u16);
         ip.vihl = 0x45;
@@ -161,12 +168,16 @@ fn wrap4(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
 }
 
 #[inline(always)]
-fn wrap6(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
-    let drop = |reason| Stop::drop(errand.service, reason);
-    let (service, tunnel) = parts(errand).ok_or(drop(Reason::NoBackend))?;
+fn wrap6(
+    frame: &Frame<'_>,
+    errand: &Errand,
+    tunnel: &Tunnel,
+    gue: bool,
+    backend: &Backend,
+    inner: Inner,
+) -> Result<u32, Stop> {
     let source = source6(tunnel, errand.hash);
     let destination = Ipv6::address(&backend.address);
-    let gue = service == forwarding::GUE;
     let bytes = Ipv6Hdr::LEN + udp_bytes(gue);
     let way = way::<Ipv6>(
         frame,
@@ -175,7 +186,7 @@ fn wrap6(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
         destination,
         inner.length as usize + bytes,
     )?;
-    emit_wrapped(frame, way, ETHERTYPE6, bytes, |mut cursor| {
+    emit_wrapped(frame, way, frame::IPV6, bytes, |mut cursor| {
         let ip = cursor.take::<Ipv6Hdr>()?;
         let payload = inner.length.wrapping_add(udp_bytes(gue) as u16);
         // RFC 6438: the flow label carries the entropy.
@@ -192,16 +203,6 @@ fn wrap6(frame: &Frame<'_>, errand: &Errand, backend: &Backend, inner: Inner) ->
         }
         Some(())
     })
-}
-
-const ETHERTYPE4: u16 = 0x0800_u16.to_be();
-const ETHERTYPE6: u16 = 0x86dd_u16.to_be();
-
-/// The service's forwarding and outer headers.
-#[inline(always)]
-fn parts(errand: &Errand) -> Option<(u8, &'static Tunnel)> {
-    let service = maps::service(errand.service)?;
-    Some((service.forwarding, maps::tunnel(errand.service)?))
 }
 
 #[inline(always)]
