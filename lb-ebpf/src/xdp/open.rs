@@ -97,7 +97,7 @@ fn open<F: Family>(
         return Err(target.drop(Reason::UnexpectedSynAck));
     }
     let (index, backend) =
-        select::select::<F>(id, service, key).ok_or_else(|| target.no_backend())?;
+        select::select::<F>(id, service, key).ok_or_else(|| target.unserved(Reason::NoBackend))?;
     if !target.is_one_way() {
         collision::clear::<F>(segment, index, backend, now)
             .map_err(|reason| target.drop(reason))?;

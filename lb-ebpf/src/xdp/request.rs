@@ -40,11 +40,11 @@ impl Target {
         Stop::drop(self.id, reason)
     }
 
-    /// No backend can take the packet (S-CT-7).
+    /// Nobody can take the packet, for this reason: its sender is told so (S-CT-7).
     #[inline(always)]
-    pub(crate) fn no_backend(self) -> Stop {
+    pub(crate) fn unserved(self, reason: Reason) -> Stop {
         let answer = Answer::from_bits(self.service.no_backend_answer);
-        Stop::answer(self.id, Reason::NoBackend, answer)
+        Stop::answer(self.id, reason, answer)
     }
 
     /// The load balancer sees nothing of what the backend answers.
@@ -105,7 +105,7 @@ pub(crate) fn follow<F: Family>(
     now: Tick,
 ) -> Result<Chosen, Stop> {
     let index = record.value.backend();
-    let backend = maps::backend(index).ok_or_else(|| target.no_backend())?;
+    let backend = maps::backend(index).ok_or_else(|| target.unserved(Reason::NoBackend))?;
     let state = record.value.state();
     if state == State::ENDED {
         return Err(Stop::answer(target.id, Reason::Ended, Answer::Rst));

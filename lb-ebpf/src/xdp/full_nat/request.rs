@@ -3,7 +3,6 @@
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::Answer,
     tcp::State,
 };
 
@@ -28,38 +27,17 @@ pub(super) fn forward<F: Family>(
     let target = Target { id, service };
     target.check(frame, segment)?;
     let now = clock::now();
-    let flow = Flow::of(segment, id);
+    let key = F::key(segment.source(), segment.tcp.source, id);
+    let hash = F::hash(key);
     let pool = maps::snat_pool(id).ok_or(Stop::Pass)?;
-    let (chosen, source) = match snat::find_by_client::<F>(pool, flow.key, flow.hash) {
+    let (chosen, source) = match snat::find_by_client::<F>(pool, key, hash) {
         Some(lease) if !open::begins_anew::<F>(segment, target, lease.record.value, now) => {
             let chosen = request::follow::<F>(frame, segment, target, lease.record, now)?;
             (chosen, lease.source)
         }
-        lease => begin::<F>(frame, segment, target, flow.key, flow.hash, lease, now)?,
+        lease => begin::<F>(frame, segment, target, key, hash, lease, now)?,
     };
-    request::deliver(
-        frame,
-        segment,
-        target,
-        flow.hash,
-        &chosen,
-        true,
-        Some(source),
-    )
-}
-
-struct Flow<F: Family> {
-    key: F::Key,
-    hash: u64,
-}
-
-impl<F: Family> Flow<F> {
-    #[inline(always)]
-    fn of(segment: &Segment<'_, F>, service: u16) -> Self {
-        let key = F::key(segment.source(), segment.tcp.source, service);
-        let hash = F::hash(key);
-        Self { key, hash }
-    }
+    request::deliver(frame, segment, target, hash, &chosen, true, Some(source))
 }
 
 /// A packet that has no record, or one that begins a new connection in place of its record's,
@@ -84,7 +62,7 @@ fn begin<F: Family>(
         return Err(target.drop(Reason::NoBackend));
     }
     let (index, backend) =
-        select::select::<F>(id, service, key).ok_or_else(|| target.no_backend())?;
+        select::select::<F>(id, service, key).ok_or_else(|| target.unserved(Reason::NoBackend))?;
     let chosen = Chosen {
         index,
         backend,
@@ -104,12 +82,6 @@ fn begin<F: Family>(
     let pool = maps::snat_pool(id).ok_or(Stop::Pass)?;
     match snat::lease::<F>(pool, key, hash, value, now) {
         Some(source) => Ok((chosen, source)),
-        None => Err(exhausted(target)),
+        None => Err(target.unserved(Reason::SnatExhausted)),
     }
-}
-
-#[inline(always)]
-fn exhausted(target: Target) -> Stop {
-    let answer = Answer::from_bits(target.service.no_backend_answer);
-    Stop::answer(target.id, Reason::SnatExhausted, answer)
 }
