@@ -120,20 +120,7 @@ impl Testbed {
 
     /// A service with backends that have equal shares, each next to the loopback interface.
     pub fn add_service(&mut self, service: ServiceId, listen: &str, backends: &[(u16, &str)]) {
-        self.declare_service(service, listen, timeouts());
-        for (index, server) in backends {
-            self.write_backend(service, listen, *index, server, |_| {});
-            self.apply(&MapWrite::BindEndpoint {
-                address: address(server),
-                backend: BackendIndex(*index),
-            });
-        }
-        let indices: Vec<u16> = backends.iter().map(|(index, _)| *index).collect();
-        self.share(service, &indices);
-        self.apply(&MapWrite::Listen {
-            address: address(listen),
-            service,
-        });
+        self.add_service_with(service, listen, backends, Forwarding::Nat, |_| {}, |_| {});
     }
 
     /// As [`Testbed::add_service`], in another forwarding mode than `nat`: with whatever `shape`
