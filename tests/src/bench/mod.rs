@@ -12,6 +12,7 @@ mod frame;
 mod generator;
 mod machine;
 mod report;
+pub mod section;
 
 use anyhow::{Context as _, ensure};
 
