@@ -67,3 +67,9 @@ impl Layout {
         ..Self::REQUEST6
     };
 }
+
+/// How the Ethernet addresses begin of all that the generator and the program under test send.
+pub const ADDRESSES: [u8; 4] = [2, 0, 0, 0];
+/// Entries of the sink's counters: frames to such an address, and all others.
+pub const ARRIVED: u32 = 0;
+pub const STRAY: u32 = 1;

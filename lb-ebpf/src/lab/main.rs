@@ -1,4 +1,5 @@
-//! Small programs that measure the load balancer's program, by `BPF_PROG_TEST_RUN`. On the host
+//! Small programs that measure the load balancer's program, by `BPF_PROG_TEST_RUN`: alone, and
+//! between two interfaces. On the host
 //! this binary is empty, as the other one is.
 
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
@@ -15,6 +16,8 @@
 mod floors;
 #[cfg(target_arch = "bpf")]
 mod generators;
+#[cfg(target_arch = "bpf")]
+mod wire;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -5,8 +5,8 @@ use std::{collections::BTreeMap, time::Duration};
 use anyhow::{Context as _, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
-    maps::{Array, MapData, ProgramArray},
-    programs::{ProgramFd, Xdp},
+    maps::{Array, DevMap, MapData, PerCpuArray, ProgramArray},
+    programs::{ProgramFd, TestRunAttrs, Xdp},
 };
 use lb_common::lab;
 
@@ -19,7 +19,13 @@ pub(super) const TX: u32 = 3;
 
 /// What does nothing with a packet: behind the generator, it measures the generator.
 pub(super) const NOTHING: &str = "floor_drop";
-const FLOORS: [&str; 3] = [NOTHING, "floor_pass", "floor_swap_tx"];
+/// Sends live frames out of the interface that they are said to have come in by.
+pub(super) const SEND: &str = "send";
+/// Programs that can stand behind the generator.
+const FLOORS: [&str; 4] = [NOTHING, "floor_pass", "floor_swap_tx", SEND];
+/// Live frames that are made before the first of them leaves: as many as a network driver takes
+/// in at once.
+const BATCH: u32 = 64;
 
 /// Which flows a run's packets belong to.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +85,8 @@ pub(super) struct Generator {
     ebpf: Ebpf,
     settings: Array<MapData, Entry>,
     under_test: ProgramArray<MapData>,
+    sink: PerCpuArray<MapData, u64>,
+    out: DevMap<MapData>,
     floors: BTreeMap<&'static str, ProgramFd>,
 }
 
@@ -97,6 +105,8 @@ impl Generator {
         };
         let settings = map("GENERATOR")?.try_into()?;
         let under_test = map("UNDER_TEST")?.try_into()?;
+        let sink = map("SINK")?.try_into()?;
+        let out = map("OUT")?.try_into()?;
         let mut floors = BTreeMap::new();
         for (name, program) in ebpf.programs_mut() {
             let program: &mut Xdp = program.try_into()?;
@@ -109,6 +119,8 @@ impl Generator {
             ebpf,
             settings,
             under_test,
+            sink,
+            out,
             floors,
         })
     }
@@ -134,6 +146,87 @@ impl Generator {
         flows: Flows,
         packets: u32,
     ) -> anyhow::Result<Run> {
+        self.prepare(template, flows)?;
+        let program = self.prelude(template)?;
+        let packet = vec![0; template.length()];
+        let mut frame = vec![0; template.length()];
+        let before = machine::cpu_time()?;
+        let result = program.test_run(TestRunOptions {
+            data_in: Some(&packet),
+            data_out: Some(&mut frame),
+            repeat: packets,
+            ..TestRunOptions::default()
+        })?;
+        let time = machine::cpu_time()?.saturating_sub(before);
+        self.check(packets.into())?;
+        Ok(Run {
+            time,
+            verdict: result.return_value,
+            frame,
+        })
+    }
+
+    /// The same with frames that are real: what stands behind the generator may send them. They
+    /// come in by an interface of the caller's network namespace, whose index is given, and which
+    /// has an XDP program. Returns the time that a frame takes, by the kernel's clock: without setting the run up, and
+    /// with what this CPU does with the frames elsewhere.
+    pub(super) fn run_live(
+        &mut self,
+        template: &Template,
+        flows: Flows,
+        packets: u32,
+        ingress: u32,
+    ) -> anyhow::Result<Duration> {
+        self.prepare(template, flows)?;
+        self.resume_live(template, packets, ingress)
+    }
+
+    /// [`Generator::run_live`], from the flow on that the last run would have come to.
+    pub(super) fn resume_live(
+        &mut self,
+        template: &Template,
+        packets: u32,
+        ingress: u32,
+    ) -> anyhow::Result<Duration> {
+        let made = self.made()?;
+        let program = self.prelude(template)?;
+        let packet = vec![0; template.length()];
+        // `struct xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index,
+        // egress_ifindex; the first three as offsets.
+        let context = [0, packet.len() as u32, 0, ingress, 0, 0];
+        let context: Vec<u8> = context.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(&packet),
+                ctx_in: Some(&context),
+                repeat: packets,
+                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                ..TestRunOptions::default()
+            })
+            .context("send live frames (Linux 5.18 or newer)")?;
+        self.check(made + u64::from(packets))?;
+        Ok(result.duration)
+    }
+
+    /// One of the programs of `lb-lab`, for attaching it.
+    pub(super) fn xdp(&mut self, name: &str) -> anyhow::Result<&mut Xdp> {
+        let program = self.ebpf.program_mut(name);
+        Ok(program
+            .with_context(|| format!("lb-lab has no program {name}"))?
+            .try_into()?)
+    }
+
+    /// From now on the redirecting floor sends to this interface of the caller's namespace.
+    pub(super) fn redirect_to(&mut self, interface: u32) -> anyhow::Result<()> {
+        Ok(self.out.set(0, interface, None, 0)?)
+    }
+
+    /// Frames of the generator that have come to the sinks so far.
+    pub(super) fn arrived(&self) -> anyhow::Result<u64> {
+        Ok(self.sink.get(&lab::ARRIVED, 0)?.iter().sum())
+    }
+
+    fn prepare(&mut self, template: &Template, flows: Flows) -> anyhow::Result<()> {
         let Settings {
             state,
             multiplier,
@@ -149,31 +242,30 @@ impl Generator {
             packets: 0,
         };
         self.settings.set(0, Entry(entry), 0)?;
+        Ok(())
+    }
+
+    /// The program that makes such frames.
+    fn prelude(&self, template: &Template) -> anyhow::Result<&Xdp> {
         let name = template.generator();
-        let program: &Xdp = match self.ebpf.program(name) {
-            Some(program) => program.try_into()?,
+        match self.ebpf.program(name) {
+            Some(program) => Ok(program.try_into()?),
             None => bail!("lb-lab has no program {name}"),
-        };
-        let packet = vec![0; template.length()];
-        let mut frame = vec![0; template.length()];
-        let before = machine::cpu_time()?;
-        let result = program.test_run(TestRunOptions {
-            data_in: Some(&packet),
-            data_out: Some(&mut frame),
-            repeat: packets,
-            ..TestRunOptions::default()
-        })?;
-        let time = machine::cpu_time()?.saturating_sub(before);
+        }
+    }
+
+    /// Packets made since the settings were written.
+    fn made(&self) -> anyhow::Result<u64> {
         let Entry(entry) = self.settings.get(&0, 0)?;
+        Ok(entry.packets)
+    }
+
+    fn check(&self, packets: u64) -> anyhow::Result<()> {
+        let made = self.made()?;
         ensure!(
-            entry.packets == u64::from(packets),
-            "the generator made {} packets instead of {packets}",
-            entry.packets
+            made == packets,
+            "the generator made {made} packets instead of {packets}"
         );
-        Ok(Run {
-            time,
-            verdict: result.return_value,
-            frame,
-        })
+        Ok(())
     }
 }

@@ -13,13 +13,14 @@ mod generator;
 mod machine;
 mod report;
 pub mod section;
+pub mod wire;
 
 use anyhow::{Context as _, ensure};
 
 use self::{
-    balancer::{Balancer, Counts},
+    balancer::{Balancer, Counts, LOOPBACK, Service},
     cases::{CLIENTS4, CLIENTS6, CONNECTIONS, Case, Packets, REPLIED_TO, Subject},
-    frame::checksums_hold,
+    frame::{Direction, Template, checksums_hold},
     generator::{Flows, Generator, NOTHING, Run, TX},
     machine::Machine,
     report::Program,
@@ -63,7 +64,7 @@ impl Effort {
 /// did not do what it was to do, and then there are no figures at all.
 pub fn run(effort: Effort) -> anyhow::Result<Report> {
     let machine = Machine::settle().context("pin the benchmark to a CPU")?;
-    let mut balancer = Balancer::load()?;
+    let mut balancer = Balancer::load(LOOPBACK)?;
     let mut generator = Generator::load()?;
     for clients in [CLIENTS4, CLIENTS6] {
         let ipv4 = clients.established.is_ipv4();
@@ -72,8 +73,23 @@ pub fn run(effort: Effort) -> anyhow::Result<Report> {
             .backends
             .first()
             .map(|&(index, _)| index);
-        balancer.establish(&mut generator, clients.established, CONNECTIONS, None)?;
-        balancer.establish(&mut generator, clients.replied_to, REPLIED_TO, first)?;
+        generator.test(&balancer.program()?)?;
+        let of: fn(&Balancer) -> &Service = if ipv4 {
+            |balancer| &balancer.ipv4
+        } else {
+            |balancer| &balancer.ipv6
+        };
+        let mut send = |template: &Template, flows, packets| {
+            let run = generator.run(template, flows, packets)?;
+            let must_go_on = template.direction == Direction::Request;
+            ensure!(
+                !must_go_on || run.verdict == TX,
+                "the handshake did not go on"
+            );
+            Ok(())
+        };
+        balancer.establish(of, &mut send, clients.established, CONNECTIONS, None)?;
+        balancer.establish(of, &mut send, clients.replied_to, REPLIED_TO, first)?;
     }
     balancer.forget_half_open_soon()?;
     let cases = cases::all(&balancer);

@@ -71,7 +71,7 @@ pub struct Lab {
     clients: Vec<Host>,
     balancer: Host,
     backends: Vec<Host>,
-    _links: Vec<bpf::Link>,
+    links: Vec<bpf::Link>,
     /// Last, so that it is dropped last.
     footprint: Footprint,
 }
@@ -98,9 +98,16 @@ impl Lab {
             clients: wired.clients,
             balancer: wired.balancer,
             backends: wired.backends,
-            _links: wired.links,
+            links: wired.links,
             footprint,
         })
+    }
+
+    /// Takes the lab's own programs off all interfaces, where others are to be attached. Without
+    /// a successor, or generic receive offload, such an interface gets nothing that is redirected
+    /// to it.
+    pub fn clear_interfaces(&mut self) {
+        self.links.clear();
     }
 
     /// Unique on this machine; the names of everything that belongs to the lab begin with it.

@@ -100,6 +100,12 @@ impl Netns {
             .with_context(|| format!("in namespace {}", self.name))
     }
 
+    /// The index of an interface in here.
+    pub fn interface_index(&self, interface: &str) -> Result<u32> {
+        self.run(|| sys::interface_index(interface))
+            .with_context(|| format!("there is no {interface} in namespace {}", self.name))
+    }
+
     /// Writes settings below `/proc/sys/net`: pairs of path and value.
     pub fn sysctl(&self, settings: &[(&str, &str)]) -> Result<()> {
         self.run(|| {
