@@ -7,3 +7,4 @@ pub mod fuzz;
 pub mod lab;
 pub mod model;
 pub mod packets;
+mod web;

@@ -8,6 +8,7 @@
 
 mod balancer;
 mod cases;
+pub mod end_to_end;
 mod frame;
 mod generator;
 mod machine;

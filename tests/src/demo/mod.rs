@@ -7,16 +7,11 @@
 use anyhow::Result;
 
 mod acts;
-mod cpu;
-mod haproxy;
-mod http;
-mod nginx;
 mod play;
 mod report;
 mod stage;
 mod table;
 mod view;
-mod wrk;
 
 use report::Report;
 

@@ -6,12 +6,14 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use super::{
-    nginx::{self, Nginx},
-    view::{Backend, Service},
-    wrk::{Load, Reuse, Running},
+use super::view::{Backend, Service};
+use crate::{
+    lab::{Arms, Binaries, Host, Lab, Lbd, Topology, VIP4, VIP6, wait_for},
+    web::{
+        nginx::{self, Nginx},
+        wrk::{Load, Reuse, Running},
+    },
 };
-use crate::lab::{Arms, Binaries, Host, Lab, Lbd, Topology, VIP4, VIP6, wait_for};
 
 /// The balanced service, and the same over IPv6.
 pub(super) const SERVICE: &str = "web";
@@ -84,6 +86,7 @@ impl Stage {
     pub(super) fn load(&self, connections: u32, seconds: u32) -> Result<Running> {
         let load = Load {
             targets: &[self.vip()],
+            path: "/",
             connections,
             threads: 2,
             seconds,

@@ -25,6 +25,7 @@ use anyhow::{Context, Result};
 mod behind;
 mod binaries;
 mod bpf;
+mod bypass;
 mod clients;
 mod daemon;
 mod decap;
@@ -43,6 +44,7 @@ mod topology;
 mod wait;
 
 pub use binaries::Binaries;
+pub use bypass::BYPASS;
 pub use clients::{Greeting, Held, Spread};
 pub use daemon::Lbd;
 pub use decap::Decap;

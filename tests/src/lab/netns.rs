@@ -130,6 +130,11 @@ impl Netns {
             .collect()
     }
 
+    /// The ids of the processes inside.
+    pub fn process_ids(&self) -> Result<Vec<i32>> {
+        Self::processes(&self.name)
+    }
+
     /// Moves the calling thread inside; only for threads that do nothing else.
     fn enter(&self) {
         // The descriptor is of a namespace and whoever could open it may enter it: there is

@@ -179,6 +179,8 @@ const CLIENT_NETWORK: Network = Network(1);
 const BACKEND_NETWORK: Network = Network(2);
 /// Of [`super::Lab::host_behind`].
 pub(super) const FAR_NETWORK: Network = Network(3);
+/// Of [`super::Lab::bypass`].
+pub(super) const BYPASS_NETWORK: Network = Network(4);
 
 /// 10.N.0.0/24 and fd00:N::/64.
 #[derive(Clone, Copy)]

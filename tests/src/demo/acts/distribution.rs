@@ -3,12 +3,12 @@ use anyhow::{Context, Result};
 use super::exact_share;
 use crate::{
     demo::{
-        http,
         report::Report,
         stage::Stage,
         table::{Table, count},
     },
     lab::output,
+    web::http,
 };
 
 const CONNECTIONS: u32 = 10_000;

@@ -3,13 +3,17 @@ use std::{collections::BTreeMap, thread, time::Duration};
 use anyhow::{Context, Result};
 
 use super::{CONNECTIONS, failed, slots_before_and_after};
-use crate::demo::{
-    http::{self, Asked},
-    report::Report,
-    stage::{PROBE_INTERVAL, SERVICE, Stage},
-    table::{Table, count},
-    view::{self, Backend},
-    wrk::Outcome,
+use crate::{
+    demo::{
+        report::Report,
+        stage::{PROBE_INTERVAL, SERVICE, Stage},
+        table::{Table, count},
+        view::{self, Backend},
+    },
+    web::{
+        http::{self, Asked},
+        wrk::Outcome,
+    },
 };
 
 /// The backend that is killed: `backend-3`, a quarter of the weight.

@@ -17,8 +17,8 @@ pub(super) use weight::weight;
 use super::{
     table::{Table, count},
     view::Backend,
-    wrk::Outcome,
 };
+use crate::web::wrk::Outcome;
 
 /// wrk's connections in the acts that want to see errors rather than speed.
 const CONNECTIONS: u32 = 64;

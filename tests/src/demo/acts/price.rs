@@ -6,13 +6,17 @@ use std::{
 
 use anyhow::Result;
 
-use crate::demo::{
-    cpu::Busy,
-    haproxy::Haproxy,
-    report::Report,
-    stage::{Stage, WEIGHTS},
-    table::{Table, count},
-    wrk::{Load, Reuse},
+use crate::{
+    demo::{
+        report::Report,
+        stage::{Stage, WEIGHTS},
+        table::{Table, count},
+    },
+    web::{
+        cpu::Busy,
+        haproxy::Haproxy,
+        wrk::{Load, Reuse},
+    },
 };
 
 const ROUNDS: u32 = 3;
@@ -48,7 +52,7 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
         report.begin_line(format!("round {round} of {ROUNDS}:"));
         direct.measure(stage, report, &backends)?;
         {
-            let proxy = Haproxy::start(stage.lab.lb(), stage.directory(), &backends)?;
+            let proxy = Haproxy::start(stage.lab.lb(), stage.directory(), &backends, 4_000)?;
             haproxy.measure(stage, report, &[proxy.address()])?;
         }
         stage.start_balancing()?;
@@ -172,6 +176,7 @@ impl Path {
         ] {
             let load = Load {
                 targets,
+                path: "/",
                 connections: CONNECTIONS,
                 threads: THREADS,
                 seconds: SECONDS,

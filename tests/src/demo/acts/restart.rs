@@ -3,12 +3,14 @@ use std::{thread, time::Duration};
 use anyhow::{Context, Result};
 
 use super::{CONNECTIONS, failed};
-use crate::demo::{
-    http,
-    report::Report,
-    stage::Stage,
-    table::{Table, count},
-    view::Connections,
+use crate::{
+    demo::{
+        report::Report,
+        stage::Stage,
+        table::{Table, count},
+        view::Connections,
+    },
+    web::http,
 };
 
 /// Connections that stay open over the daemon's death, beside those of wrk.

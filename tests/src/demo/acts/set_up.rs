@@ -4,13 +4,13 @@ use anyhow::{Context, Result};
 
 use crate::{
     demo::{
-        haproxy, nginx,
         report::Report,
         stage::{SERVICE, Stage},
         table::count,
         view::{Service, Status},
     },
     lab::{Binaries, Lab},
+    web::{haproxy, nginx},
 };
 
 /// Network, servers and the balancer.

@@ -14,12 +14,12 @@ use crate::lab::Host;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A kept-alive connection to one of the demo's servers.
-pub(super) struct Connection {
+pub(crate) struct Connection {
     stream: BufReader<TcpStream>,
 }
 
 impl Connection {
-    pub(super) fn open(to: SocketAddr) -> io::Result<Self> {
+    pub(crate) fn open(to: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -30,7 +30,7 @@ impl Connection {
     }
 
     /// `GET /`: the name of the server that answers.
-    pub(super) fn ask(&mut self) -> io::Result<String> {
+    pub(crate) fn ask(&mut self) -> io::Result<String> {
         self.stream
             .get_mut()
             .write_all(b"GET / HTTP/1.1\r\nHost: demo\r\n\r\n")?;
@@ -72,15 +72,15 @@ fn malformed(what: &str) -> io::Error {
 
 /// Where connections went.
 #[derive(Debug, Default)]
-pub(super) struct Spread {
+pub(crate) struct Spread {
     /// Connections by the server that answered.
-    pub(super) by_server: BTreeMap<String, u64>,
+    pub(crate) by_server: BTreeMap<String, u64>,
     /// Why the others failed.
-    pub(super) failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 /// Opens `count` connections, some at the same time; each asks once and is closed.
-pub(super) fn spread(client: &Host, to: SocketAddr, count: u32) -> Spread {
+pub(crate) fn spread(client: &Host, to: SocketAddr, count: u32) -> Spread {
     const PARALLEL: u32 = 4;
     let begun = AtomicU32::new(0);
     let worker = || {
@@ -114,17 +114,17 @@ pub(super) fn spread(client: &Host, to: SocketAddr, count: u32) -> Spread {
 
 /// Connections that were asked again.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
-    pub(super) connections: usize,
+pub(crate) struct Asked {
+    pub(crate) connections: usize,
     /// Still answered, and by the same server.
-    pub(super) same: usize,
+    pub(crate) same: usize,
 }
 
 /// Connections that stay open, each with the server that it was given.
-pub(super) struct Held(Vec<(Connection, String)>);
+pub(crate) struct Held(Vec<(Connection, String)>);
 
 /// Opens `count` connections that each have asked once.
-pub(super) fn hold(client: &Host, to: SocketAddr, count: usize) -> io::Result<Held> {
+pub(crate) fn hold(client: &Host, to: SocketAddr, count: usize) -> io::Result<Held> {
     let open = || -> io::Result<_> {
         let mut connection = Connection::open(to)?;
         let server = connection.ask()?;
@@ -138,7 +138,7 @@ pub(super) fn hold(client: &Host, to: SocketAddr, count: usize) -> io::Result<He
 
 impl Held {
     /// Asks again on every connection; the results by the server that it was given.
-    pub(super) fn ask_again(&mut self) -> BTreeMap<String, Asked> {
+    pub(crate) fn ask_again(&mut self) -> BTreeMap<String, Asked> {
         let mut results = BTreeMap::<_, Asked>::new();
         for (connection, server) in &mut self.0 {
             let same = connection.ask().is_ok_and(|name| name == *server);

@@ -6,18 +6,24 @@ use super::http::Connection;
 use crate::lab::{Host, Process, output, wait_for};
 
 /// HAProxy in TCP mode on the balancer, in front of the same servers.
-pub(super) struct Haproxy {
+pub(crate) struct Haproxy {
     address: SocketAddr,
     _process: Process,
 }
 
 impl Haproxy {
-    /// Starts it, and returns when it passes on a request. `directory` is for its files.
-    pub(super) fn start(balancer: &Host, directory: &Path, servers: &[SocketAddr]) -> Result<Self> {
+    /// Starts it, and returns when it passes on a request. `directory` is for its files; it takes
+    /// so many connections.
+    pub(crate) fn start(
+        balancer: &Host,
+        directory: &Path,
+        servers: &[SocketAddr],
+        connections: u32,
+    ) -> Result<Self> {
         const PORT: u16 = 8081;
         let address = balancer.v4(PORT);
         let file = directory.join("haproxy.cfg");
-        fs::write(&file, configuration(address, servers))
+        fs::write(&file, configuration(address, servers, connections))
             .with_context(|| format!("cannot write {}", file.display()))?;
         let file = file.to_string_lossy();
         // -db: in the foreground.
@@ -40,7 +46,7 @@ impl Haproxy {
         })
     }
 
-    pub(super) fn address(&self) -> SocketAddr {
+    pub(crate) fn address(&self) -> SocketAddr {
         self.address
     }
 }
@@ -54,9 +60,9 @@ fn answers(balancer: &Host, address: SocketAddr) -> bool {
 }
 
 /// As many threads as there are CPUs, which is HAProxy's default.
-fn configuration(listen: SocketAddr, servers: &[SocketAddr]) -> String {
+fn configuration(listen: SocketAddr, servers: &[SocketAddr], connections: u32) -> String {
     let mut text = format!(
-        "global\n    maxconn 4000\n\
+        "global\n    maxconn {connections}\n\
          defaults\n    mode tcp\n    timeout connect 5s\n    timeout client 1h\n    timeout server 1h\n\
          frontend demo\n    bind {listen}\n    default_backend nginx\n\
          backend nginx\n    balance roundrobin\n"
@@ -68,7 +74,7 @@ fn configuration(listen: SocketAddr, servers: &[SocketAddr]) -> String {
 }
 
 /// Such as `2.6.12`.
-pub(super) fn version() -> Result<String> {
+pub(crate) fn version() -> Result<String> {
     let said = output(Command::new("haproxy").arg("-v"))?;
     let version = said.split_whitespace().nth(2).unwrap_or("?");
     Ok(version

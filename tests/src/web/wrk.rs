@@ -28,25 +28,27 @@ end
 
 function done(summary, latency, requests)
    local errors = summary.errors
-   print(string.format("result %d %d %d %d %d %d %d %d",
-      summary.requests, summary.duration, latency:percentile(99),
+   print(string.format("result %d %d %d %d %d %d %d %d %d",
+      summary.requests, summary.duration, summary.bytes, latency:percentile(99),
       errors.connect, errors.read, errors.write, errors.timeout, errors.status))
 end
 "#;
 
 /// What to ask for, and how.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Load<'a> {
+pub(crate) struct Load<'a> {
     /// Threads of wrk take these in turn.
-    pub(super) targets: &'a [SocketAddr],
-    pub(super) connections: u32,
-    pub(super) threads: u32,
-    pub(super) seconds: u32,
-    pub(super) reuse: Reuse,
+    pub(crate) targets: &'a [SocketAddr],
+    /// Of the URL, such as `/`.
+    pub(crate) path: &'a str,
+    pub(crate) connections: u32,
+    pub(crate) threads: u32,
+    pub(crate) seconds: u32,
+    pub(crate) reuse: Reuse,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reuse {
+pub(crate) enum Reuse {
     /// Connections live as long as the load.
     KeepAlive,
     /// A connection for each request.
@@ -54,7 +56,7 @@ pub(super) enum Reuse {
 }
 
 /// wrk at work.
-pub(super) struct Running {
+pub(crate) struct Running {
     process: Process,
     /// How long it may take.
     patience: Duration,
@@ -62,41 +64,43 @@ pub(super) struct Running {
 
 /// What wrk has counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Outcome {
+pub(crate) struct Outcome {
     /// Answered, whatever the status.
-    pub(super) requests: u64,
-    pub(super) duration: Duration,
+    pub(crate) requests: u64,
+    pub(crate) duration: Duration,
+    /// Received, headers included, also of answers that were not over.
+    pub(crate) bytes: u64,
     /// 99 % of the requests took no longer.
-    pub(super) percentile_99: Duration,
-    pub(super) errors: Errors,
+    pub(crate) percentile_99: Duration,
+    pub(crate) errors: Errors,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Errors {
-    pub(super) connect: u64,
-    pub(super) read: u64,
-    pub(super) write: u64,
+pub(crate) struct Errors {
+    pub(crate) connect: u64,
+    pub(crate) read: u64,
+    pub(crate) write: u64,
     /// Requests that took longer than 2 s.
-    pub(super) timeout: u64,
+    pub(crate) timeout: u64,
     /// Answers above 399.
-    pub(super) status: u64,
+    pub(crate) status: u64,
 }
 
 impl Errors {
-    pub(super) fn all(self) -> u64 {
+    pub(crate) fn all(self) -> u64 {
         self.connect + self.read + self.write + self.timeout + self.status
     }
 }
 
 impl Outcome {
-    pub(super) fn per_second(&self) -> f64 {
+    pub(crate) fn per_second(&self) -> f64 {
         self.requests as f64 / self.duration.as_secs_f64()
     }
 }
 
 impl Load<'_> {
     /// Starts wrk on a host; `directory` is for its files.
-    pub(super) fn start(&self, host: &Host, directory: &Path) -> Result<Running> {
+    pub(crate) fn start(&self, host: &Host, directory: &Path) -> Result<Running> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         let script = directory.join("wrk.lua");
         fs::write(&script, SCRIPT).with_context(|| format!("cannot write {}", script.display()))?;
@@ -113,7 +117,7 @@ impl Load<'_> {
         if self.reuse == Reuse::Close {
             command.args(["-H", "Connection: close"]);
         }
-        command.arg(format!("http://{first}/"));
+        command.arg(format!("http://{first}{}", self.path));
         let log = format!("wrk-{}.log", NEXT.fetch_add(1, Ordering::Relaxed));
         Ok(Running {
             process: Process::spawn(command, &directory.join(log))?,
@@ -122,14 +126,14 @@ impl Load<'_> {
     }
 
     /// Runs wrk to its end.
-    pub(super) fn run(&self, host: &Host, directory: &Path) -> Result<Outcome> {
+    pub(crate) fn run(&self, host: &Host, directory: &Path) -> Result<Outcome> {
         self.start(host, directory)?.finish()
     }
 }
 
 impl Running {
     /// Waits until its time is over.
-    pub(super) fn finish(mut self) -> Result<Outcome> {
+    pub(crate) fn finish(mut self) -> Result<Outcome> {
         let status = self.process.wait(self.patience)?;
         let said = self.process.log();
         ensure!(status.success(), "wrk failed ({status}): {said}");
@@ -147,6 +151,7 @@ impl Outcome {
         let [
             requests,
             duration,
+            bytes,
             percentile_99,
             connect,
             read,
@@ -160,6 +165,7 @@ impl Outcome {
         Some(Self {
             requests,
             duration: Duration::from_micros(duration),
+            bytes,
             percentile_99: Duration::from_micros(percentile_99),
             errors: Errors {
                 connect,
@@ -178,9 +184,10 @@ mod tests {
 
     #[test]
     fn a_result_is_read() {
-        let said = "Running 3s test\n  2 threads\nresult 30000 3000000 950 1 2 3 4 5\n";
+        let said = "Running 3s test\n  2 threads\nresult 30000 3000000 5000000 950 1 2 3 4 5\n";
         let outcome = Outcome::parse(said).unwrap();
         assert_eq!(outcome.per_second(), 10_000.0);
+        assert_eq!(outcome.bytes, 5_000_000);
         assert_eq!(outcome.percentile_99, Duration::from_micros(950));
         assert_eq!(outcome.errors.all(), 15);
         assert_eq!(Outcome::parse("result 1 2 3"), None);
