@@ -45,8 +45,8 @@ fn run(arguments: &ArgMatches) -> Result<ExitCode> {
             lab::run("lb-demo", &groups, keep.as_slice())?;
         }
         Some(("bench", options)) => {
-            let groups = [Group::Build, Group::Network];
-            lab::run("lb-bench", &groups, &passed_on(options))?;
+            let options = passed_on(options);
+            lab::run("lb-bench", bench_groups(&options), &options)?;
         }
         Some(("fuzz", options)) => {
             let groups = [Group::Build, Group::Network];
@@ -55,6 +55,18 @@ fn run(arguments: &ArgMatches) -> Result<ExitCode> {
         _ => unreachable!("clap asks for one of the subcommands below"),
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the benchmark needs: other load balancers only where whole requests are measured.
+fn bench_groups(options: &[String]) -> &'static [Group] {
+    const ALL: [Group; 3] = [Group::Build, Group::Network, Group::Contenders];
+    const SECTIONS: [&str; 3] = ["program", "wire", "control"];
+    let named = |section: &str| options.iter().any(|option| option == section);
+    if SECTIONS.into_iter().any(named) && !named("end-to-end") {
+        &[Group::Build, Group::Network]
+    } else {
+        &ALL
+    }
 }
 
 /// Options of the program that is started.
@@ -85,7 +97,8 @@ fn command_line() -> Command {
         .arg_required_else_help(true)
         .subcommands([
             Command::new("setup").about(
-                "Install what building, testing and the demo need; what is there is left alone",
+                "Install what building, testing, the demo and the benchmark need; what is there is \
+                 left alone",
             ),
             Command::new("build")
                 .about("Build everything, the XDP programs included")
@@ -137,6 +150,17 @@ mod tests {
     #[test]
     fn the_command_line_is_sound() {
         command_line().debug_assert();
+    }
+
+    #[test]
+    fn other_balancers_are_installed_where_they_are_measured() {
+        let groups = |options: &[&str]| {
+            let options: Vec<_> = options.iter().map(|&option| option.to_owned()).collect();
+            bench_groups(&options).contains(&Group::Contenders)
+        };
+        assert!(groups(&[]) && groups(&["--quick"]));
+        assert!(groups(&["program", "end-to-end"]));
+        assert!(!groups(&["--quick", "program", "wire"]));
     }
 
     #[test]

@@ -1,6 +1,9 @@
 //! The distributions' package managers.
 
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use anyhow::{Context as _, Result};
 use lb_toolchain::find_program;
@@ -58,10 +61,26 @@ pub(crate) const CURL: Tool = tool("curl", ["curl"; 5]);
 pub(crate) const NGINX: Tool = tool("nginx", ["nginx-light", "nginx", "nginx", "nginx", "nginx"]);
 pub(crate) const WRK: Tool = tool("wrk", ["wrk"; 5]);
 pub(crate) const HAPROXY: Tool = tool("haproxy", ["haproxy"; 5]);
+pub(crate) const NFT: Tool = tool("nft", ["nftables"; 5]);
+/// A module of nginx, no program of its own.
+pub(crate) const NGINX_STREAM: Tool = tool(
+    STREAM_MODULE,
+    [
+        "libnginx-mod-stream",
+        "nginx-mod-stream",
+        "nginx",
+        "nginx",
+        "nginx-mod-stream",
+    ],
+);
+const STREAM_MODULE: &str = "ngx_stream_module.so";
 
 impl Tool {
     pub(crate) fn is_there(&self) -> bool {
-        find_program(self.program).is_some()
+        match self.program {
+            STREAM_MODULE => has_stream(),
+            program => find_program(program).is_some(),
+        }
     }
 
     fn packages(&self, manager: Manager) -> impl Iterator<Item = &'static str> {
@@ -234,6 +253,20 @@ fn output(command: &mut Command) -> Option<String> {
         .status
         .success()
         .then(|| String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether nginx is there and has its module `stream`, built in or as a file.
+fn has_stream() -> bool {
+    // It says so on stderr.
+    let mut nginx = Command::new("sh");
+    let said = output(nginx.args(["-c", "nginx -V 2>&1"])).unwrap_or_default();
+    let mut options = said.split_whitespace();
+    if options.clone().any(|option| option == "--with-stream") {
+        return true;
+    }
+    options
+        .find_map(|option| option.strip_prefix("--modules-path="))
+        .is_some_and(|path| Path::new(path).join(STREAM_MODULE).is_file())
 }
 
 fn has_candidate(policy: &str) -> bool {

@@ -3,7 +3,7 @@
 use anyhow::{Result, bail};
 
 use crate::{
-    packages::{CC, CURL, ETHTOOL, HAPROXY, IP, Manager, NGINX, SS, Tool, WRK},
+    packages::{CC, CURL, ETHTOOL, HAPROXY, IP, Manager, NFT, NGINX, NGINX_STREAM, SS, Tool, WRK},
     preflight,
     shell::step,
     toolchain,
@@ -20,10 +20,18 @@ pub(crate) enum Group {
     Network,
     /// Real servers and clients.
     Demo,
+    /// What the benchmark puts beside the load balancer.
+    Contenders,
 }
 
 impl Group {
-    pub(crate) const ALL: [Self; 4] = [Self::Build, Self::Lint, Self::Network, Self::Demo];
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Build,
+        Self::Lint,
+        Self::Network,
+        Self::Demo,
+        Self::Contenders,
+    ];
 
     fn tools(self) -> &'static [&'static Tool] {
         match self {
@@ -31,6 +39,7 @@ impl Group {
             Self::Lint => &[],
             Self::Network => &[&IP, &SS, &ETHTOOL],
             Self::Demo => &[&NGINX, &CURL, &WRK, &HAPROXY],
+            Self::Contenders => &[&NGINX, &NGINX_STREAM, &WRK, &HAPROXY, &NFT],
         }
     }
 }
@@ -38,12 +47,15 @@ impl Group {
 /// Installs what these groups miss, and says what it did.
 pub(crate) fn run(groups: &[Group]) -> Result<()> {
     let manager = Manager::detect();
-    let missing: Vec<_> = groups
+    let mut missing: Vec<_> = groups
         .iter()
         .flat_map(|group| group.tools())
         .filter(|tool| !tool.is_there())
         .copied()
         .collect();
+    // Some are in two groups.
+    missing.sort_unstable_by_key(|tool| tool.program);
+    missing.dedup();
     let mut done = false;
     if !missing.is_empty() {
         install(&missing, manager)?;

@@ -1,7 +1,7 @@
 //! What the whole machine has worked.
 
 use std::{
-    fs,
+    fs, thread,
     time::{Duration, Instant},
 };
 
@@ -16,6 +16,16 @@ use anyhow::{Context, Result};
 pub(crate) struct Busy {
     at: Instant,
     rest: Rest,
+}
+
+/// How busy the CPUs are with whatever runs here at present, in percent of all of them.
+pub(crate) fn load() -> Result<f64> {
+    const LOOK: Duration = Duration::from_secs(1);
+    let before = Busy::now()?;
+    thread::sleep(LOOK);
+    let after = Busy::now()?;
+    let all = (after.at - before.at) * after.rest.cpus;
+    Ok(100.0 * after.since(before).as_secs_f64() / all.as_secs_f64())
 }
 
 /// Time that the CPUs together did not work for this machine, since it was started.

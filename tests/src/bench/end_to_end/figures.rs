@@ -125,8 +125,9 @@ pub(super) fn promised(samples: &Samples) -> Vec<Figure> {
     for quantity in [P50, P99] {
         let ours = of(samples, NAT, quantity.of);
         for (other, goal) in [
-            (Contender::Direct, Some(Goal::Value(1.05))),
-            (Contender::Routed, None),
+            // A host in between is a host in between: the goal is to be none the slower for it.
+            (Contender::Routed, Some(Goal::Value(1.05))),
+            (Contender::Direct, None),
         ] {
             let ratios = quotients(&ours, &of(samples, other, quantity.of));
             let name = format!("{}: {NAT} of {other}", quantity.name);
@@ -172,6 +173,7 @@ mod tests {
                 Contender::Direct => 0.0,
                 Contender::Haproxy => 80.0,
                 NAT => 8.0,
+                Contender::Routed => 0.0,
                 _ => 20.0,
             };
             vec![
@@ -195,7 +197,7 @@ mod tests {
             value("CPU a connection beyond direct: lb nat of nftables's"),
             (0.4, Some(true))
         );
-        let (p50, meets_goal) = value("latency p50: lb nat of direct");
+        let (p50, meets_goal) = value("latency p50: lb nat of routed");
         assert!(p50 > 1.1 && meets_goal == Some(false));
         assert_eq!(measured(&samples).len(), 80);
     }

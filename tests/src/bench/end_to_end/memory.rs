@@ -1,12 +1,12 @@
 //! What an idle connection costs in memory.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_userspace::model::Forwarding;
 
 use super::{contender::Contender, stage::Stage};
-use crate::web::http;
+use crate::{lab::wait_for, web::http};
 
 /// Who is asked: in the other modes the load balancer keeps the same record.
 pub(super) const CONTENDERS: [Contender; 6] = [
@@ -35,7 +35,7 @@ pub(super) fn per_connection(
     }
     // What is allocated once is there before.
     drop(http::hold(stage.client(), target, connections / 10)?);
-    let before = used(stage)?;
+    let before = settled(stage)?;
     let mut held = http::hold(stage.client(), target, connections)
         .with_context(|| format!("hold {connections} connections"))?;
     let after = used(stage)?;
@@ -45,6 +45,25 @@ pub(super) fn per_connection(
         "{answered} of {connections} idle connections still worked"
     );
     Ok((after - before) / connections as f64)
+}
+
+/// What is used once it no longer falls: the kernel frees sockets a while after they were closed.
+fn settled(stage: &Stage) -> Result<f64> {
+    const INTERVAL: Duration = Duration::from_millis(300);
+    let mut last = used(stage)?;
+    let what = "closed connections are forgotten";
+    let settled = wait_for(Duration::from_secs(20), what, || {
+        thread::sleep(INTERVAL);
+        let now = used(stage);
+        match now {
+            Ok(now) if now < last => {
+                last = now;
+                None
+            }
+            now => Some(now),
+        }
+    });
+    settled?
 }
 
 fn used(stage: &Stage) -> Result<f64> {

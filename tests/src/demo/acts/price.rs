@@ -1,8 +1,4 @@
-use std::{
-    net::SocketAddr,
-    thread,
-    time::{Duration, Instant},
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
 use anyhow::Result;
 
@@ -13,7 +9,7 @@ use crate::{
         table::{Table, count},
     },
     web::{
-        cpu::Busy,
+        cpu::{self, Busy},
         haproxy::Haproxy,
         wrk::{Load, Reuse},
     },
@@ -36,7 +32,7 @@ pub(in crate::demo) fn price(stage: &mut Stage, report: &mut Report) -> Result<(
     report.progress(format!(
         "the machine's {} CPUs are {:.0} % busy before",
         thread::available_parallelism()?,
-        idle_load()?
+        cpu::load()?
     ));
     let mut paths = [
         Path::new("direct", "direct, routed by lb"),
@@ -112,16 +108,6 @@ fn set_weights(stage: &Stage, weights: [u64; 4]) -> Result<()> {
         stage.set_weight(host.name(), weight)?;
     }
     Ok(())
-}
-
-/// How busy the CPUs are while nobody asks for anything, in percent: what runs here besides.
-fn idle_load() -> Result<f64> {
-    const LOOK: Duration = Duration::from_secs(1);
-    let (busy, begun) = (Busy::now()?, Instant::now());
-    thread::sleep(LOOK);
-    let worked = Busy::now()?.since(busy);
-    let cpus = thread::available_parallelism()?.get() as f64;
-    Ok(100.0 * worked.as_secs_f64() / (begun.elapsed().as_secs_f64() * cpus))
 }
 
 /// What is measured of each way, and how to find it.
