@@ -1,12 +1,15 @@
-//! `cargo xtask bench`: the program's cost per packet.
+//! `cargo xtask bench`: what it costs.
 
 use clap::Parser;
-use lb_tests::bench::{self, Effort};
+use lb_tests::bench::{self, Effort, Part};
 
-/// Measures what the XDP program costs per packet. Needs root and touches no interface.
+/// Measures what the load balancer costs. Needs root; touches no interface of the host.
 #[derive(Parser)]
 struct Arguments {
-    /// Print JSON instead of a table.
+    /// What to measure [default: everything].
+    #[arg(long = "only", value_name = "PART")]
+    parts: Vec<Part>,
+    /// Print JSON instead of tables.
     #[arg(long)]
     json: bool,
     /// Measure shorter: whether it works, and roughly how fast.
@@ -17,11 +20,11 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let effort = if arguments.quick {
-        Effort::QUICK
+        Effort::Quick
     } else {
-        Effort::FULL
+        Effort::Full
     };
-    let report = bench::run(effort)?;
+    let report = bench::run(&arguments.parts, effort)?;
     if arguments.json {
         println!("{}", serde_json::to_string_pretty(&report)?);
     } else {

@@ -10,7 +10,8 @@ use aya::{
 };
 use lb_common::lab;
 
-use super::{frame::Template, machine};
+use super::frame::Template;
+use crate::bench::machine;
 
 /// XDP verdicts (`include/uapi/linux/bpf.h`).
 pub(super) const DROP: u32 = 1;

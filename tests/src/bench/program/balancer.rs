@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use aya::programs::{ProgramFd, ProgramInfo};
+use aya::programs::ProgramFd;
 use lb_userspace::{
     dataplane::{
         BackendRecord, ConnectionTotals, DataPlane, KernelReader, KernelWriter, MapWrite, Reader,
@@ -23,6 +23,7 @@ use lb_userspace::{
 use super::{
     frame::{ACK, Direction, SYN, SYN_ACK, Template},
     generator::{Flows, Generator, TX},
+    size::ProgramSize,
 };
 
 /// Test runs arrive on the loopback interface: what leaves there is `XDP_TX`.
@@ -110,8 +111,11 @@ impl Balancer {
         Ok(self.plane.program()?.fd()?.try_clone()?)
     }
 
-    pub(super) fn program_info(&mut self) -> anyhow::Result<ProgramInfo> {
-        Ok(self.plane.program()?.info()?)
+    /// Of the program that packets enter first, and of those behind it.
+    pub(super) fn sizes(&self) -> anyhow::Result<Vec<ProgramSize>> {
+        let mut programs = self.plane.programs()?;
+        programs.sort_by(|(one, _), (other, _)| one.cmp(other));
+        Ok(programs.iter().map(ProgramSize::of).collect())
     }
 
     pub(super) fn counts(&self) -> anyhow::Result<Counts> {
