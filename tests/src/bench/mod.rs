@@ -12,7 +12,7 @@ pub mod section;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
-use self::{machine::Machine, section::Section};
+use self::{machine::Machine, program::size::ProgramSize, section::Section};
 pub use self::{machine::pin, report::Report};
 
 /// What is measured, in the order of the report.
@@ -24,12 +24,15 @@ pub enum Part {
 
 impl Part {
     /// Measures this part. Each finds the process as it was started: what it needs, such as a CPU of
-    /// its own, it takes for itself and gives back.
-    fn run(self, effort: Effort) -> anyhow::Result<Section> {
-        let run = match self {
-            Self::Program => program::run,
-        };
-        run(effort).with_context(|| format!("part {self:?}").to_lowercase())
+    /// its own, it takes for itself and gives back. `programs` is for how large those are.
+    fn run(self, effort: Effort, programs: &mut Vec<ProgramSize>) -> anyhow::Result<Section> {
+        match self {
+            Self::Program => {
+                let (section, sizes) = program::run(effort)?;
+                *programs = sizes;
+                Ok(section)
+            }
+        }
     }
 }
 
@@ -54,10 +57,17 @@ pub fn run(parts: &[Part], effort: Effort) -> anyhow::Result<Report> {
     } else {
         parts
     };
-    let sections = parts.iter().map(|part| part.run(effort));
+    let mut programs = Vec::new();
+    let mut sections = Vec::new();
+    for part in parts {
+        let section = part
+            .run(effort, &mut programs)
+            .with_context(|| format!("part {}", format!("{part:?}").to_lowercase()))?;
+        sections.push(section);
+    }
     Ok(Report {
         machine: Machine::of_this()?,
-        sections: sections.collect::<Result<_, _>>()?,
-        programs: program::sizes()?,
+        sections,
+        programs,
     })
 }

@@ -15,6 +15,7 @@ use super::{
 pub struct Report {
     pub machine: Machine,
     pub sections: Vec<Section>,
+    /// Empty if they were not measured.
     pub programs: Vec<ProgramSize>,
 }
 
@@ -24,6 +25,9 @@ impl fmt::Display for Report {
         writeln!(f, "{cpu}, {cpus} CPUs, Linux {kernel}")?;
         for section in &self.sections {
             write!(f, "\n{section}")?;
+        }
+        if self.programs.is_empty() {
+            return Ok(());
         }
         write!(f, "\nThe programs\n{}", sizes(&self.programs))
     }
@@ -108,6 +112,7 @@ pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
     table
         .load_preset(presets::UTF8_HORIZONTAL_ONLY)
         .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::MiddleIntersections)
         .set_header(header);
     table
 }

@@ -20,10 +20,10 @@ pub(super) const TX: u32 = 3;
 
 /// What does nothing with a packet: behind the generator, it measures the generator.
 pub(super) const NOTHING: &str = "floor_drop";
-const FLOORS: [&str; 3] = [NOTHING, "floor_pass", "floor_swap_tx"];
+const FLOORS: [&str; 4] = [NOTHING, "floor_pass", "floor_swap_tx", "floor_dnat"];
 
 /// Which flows a run's packets belong to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Flows {
     /// Each packet of one of so many, a power of two, at random.
     Random(u32),
@@ -79,6 +79,7 @@ unsafe impl aya::Pod for Entry {}
 pub(super) struct Generator {
     ebpf: Ebpf,
     settings: Array<MapData, Entry>,
+    list: Array<MapData, u32>,
     under_test: ProgramArray<MapData>,
     floors: BTreeMap<&'static str, ProgramFd>,
 }
@@ -97,6 +98,7 @@ impl Generator {
                 .with_context(|| format!("no map {name}"))
         };
         let settings = map("GENERATOR")?.try_into()?;
+        let list = map("LIST")?.try_into()?;
         let under_test = map("UNDER_TEST")?.try_into()?;
         let mut floors = BTreeMap::new();
         for (name, program) in ebpf.programs_mut() {
@@ -109,6 +111,7 @@ impl Generator {
         Ok(Self {
             ebpf,
             settings,
+            list,
             under_test,
             floors,
         })
@@ -128,6 +131,14 @@ impl Generator {
             .context("put the program behind the generator")
     }
 
+    /// What the programs that have a list find there. Flows are then numbered by their place.
+    pub(super) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
+        for (place, &flow) in (0..).zip(flows) {
+            self.list.set(place, flow, 0).context("write the list")?;
+        }
+        Ok(())
+    }
+
     /// Gives `packets` frames to the program under test, each restored and of one of `flows`.
     pub(super) fn run(
         &mut self,
@@ -135,6 +146,27 @@ impl Generator {
         flows: Flows,
         packets: u32,
     ) -> anyhow::Result<Run> {
+        self.start(template, flows)?;
+        let run = self.go_on(template, packets)?;
+        self.expect_made(packets)?;
+        Ok(run)
+    }
+
+    /// Gives it one frame of each of the first `count` flows, and each that comes back to `see`.
+    pub(super) fn run_one_by_one(
+        &mut self,
+        template: &Template,
+        count: u32,
+        mut see: impl FnMut(&Run) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.start(template, Flows::From(0))?;
+        for _ in 0..count {
+            see(&self.go_on(template, 1)?)?;
+        }
+        self.expect_made(count)
+    }
+
+    fn start(&mut self, template: &Template, flows: Flows) -> anyhow::Result<()> {
         let Settings {
             state,
             multiplier,
@@ -150,13 +182,17 @@ impl Generator {
             packets: 0,
         };
         self.settings.set(0, Entry(entry), 0)?;
+        Ok(())
+    }
+
+    fn go_on(&self, template: &Template, packets: u32) -> anyhow::Result<Run> {
         let name = template.generator();
         let program: &Xdp = match self.ebpf.program(name) {
             Some(program) => program.try_into()?,
             None => bail!("lb-lab has no program {name}"),
         };
         let packet = vec![0; template.length()];
-        let mut frame = vec![0; template.length()];
+        let mut frame = vec![0; template.length() + MOST_IN_FRONT];
         let before = machine::cpu_time()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&packet),
@@ -165,16 +201,24 @@ impl Generator {
             ..TestRunOptions::default()
         })?;
         let time = machine::cpu_time()?.saturating_sub(before);
-        let Entry(entry) = self.settings.get(&0, 0)?;
-        ensure!(
-            entry.packets == u64::from(packets),
-            "the generator made {} packets instead of {packets}",
-            entry.packets
-        );
+        frame.truncate(result.data_size_out as usize);
         Ok(Run {
             time,
             verdict: result.return_value,
             frame,
         })
     }
+
+    fn expect_made(&self, packets: u32) -> anyhow::Result<()> {
+        let Entry(entry) = self.settings.get(&0, 0)?;
+        ensure!(
+            entry.packets == u64::from(packets),
+            "the generator made {} packets instead of {packets}",
+            entry.packets
+        );
+        Ok(())
+    }
 }
+
+/// Bytes that a program may put in front of a frame.
+const MOST_IN_FRONT: usize = 64;

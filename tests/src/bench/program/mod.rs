@@ -10,15 +10,16 @@ mod balancer;
 mod cases;
 mod frame;
 mod generator;
+mod handshake;
+mod measure;
+mod phases;
+mod service;
 pub(super) mod size;
 
-use anyhow::{Context as _, ensure};
-
 use self::{
-    balancer::{Balancer, Counts},
-    cases::{CLIENTS4, CLIENTS6, CONNECTIONS, Case, Packets, REFERENCE, REPLIED_TO, Subject},
-    frame::checksums_hold,
-    generator::{Flows, Generator, NOTHING, Run, TX},
+    cases::{Case, REFERENCE},
+    generator::Generator,
+    measure::Sample,
     size::ProgramSize,
 };
 use super::{
@@ -35,6 +36,8 @@ struct Amount {
     packets: u32,
     /// Connections that are opened in a pass of each case that opens any.
     new_flows: u32,
+    /// Numbers of services that connections are spread over, from few to many.
+    services: &'static [u16],
 }
 
 impl Amount {
@@ -42,193 +45,75 @@ impl Amount {
         match effort {
             Effort::Full => Self {
                 passes: 5,
-                packets: 2_000_000,
-                new_flows: 200_000,
+                packets: 1_000_000,
+                new_flows: 50_000,
+                services: &[1, 100, 1_000],
             },
             Effort::Quick => Self {
                 passes: 3,
-                packets: 300_000,
-                new_flows: 50_000,
+                packets: 100_000,
+                new_flows: 10_000,
+                services: &[1, 100],
             },
         }
     }
 }
 
-/// Measures every case.
+/// Measures every case; and says how large the programs are.
 ///
 /// # Errors
 ///
 /// As [`super::run`].
-pub(super) fn run(effort: Effort) -> anyhow::Result<Section> {
+pub(super) fn run(effort: Effort) -> anyhow::Result<(Section, Vec<ProgramSize>)> {
     let amount = Amount::of(effort);
     machine::in_a_quiet_place(|place| {
         let Amount {
             passes, packets, ..
         } = amount;
-        Ok(Section {
+        let (figures, sizes) = figures(amount)?;
+        let section = Section {
             name: "program".to_owned(),
             title: "What the XDP program costs per packet".to_owned(),
             method: format!(
-                "{place}; {passes} passes of {packets} packets of 64 bytes (IPv6: 80), the \
-                 generator's cost subtracted; the ratio is that of the costs with the generator"
+                "BPF_PROG_TEST_RUN {place}: {passes} passes of {packets} packets of 64 bytes \
+                 (IPv6: 80).\n\
+                 The generator's cost is subtracted; the ratio is that of the costs with it."
             ),
             reference: Some(REFERENCE.to_owned()),
-            figures: figures(amount)?,
-        })
+            figures,
+        };
+        Ok((section, sizes))
     })
 }
 
-/// How large the programs are.
-///
-/// # Errors
-///
-/// As [`super::run`].
-pub(super) fn sizes() -> anyhow::Result<Vec<ProgramSize>> {
-    Balancer::load()?.sizes()
-}
-
-fn figures(amount: Amount) -> anyhow::Result<Vec<Figure>> {
-    let mut balancer = Balancer::load()?;
+fn figures(amount: Amount) -> anyhow::Result<(Vec<Figure>, Vec<ProgramSize>)> {
     let mut generator = Generator::load()?;
-    for clients in [CLIENTS4, CLIENTS6] {
-        let ipv4 = clients.established.is_ipv4();
-        let first = balancer
-            .service(ipv4)
-            .backends
-            .first()
-            .map(|&(index, _)| index);
-        balancer.establish(&mut generator, clients.established, CONNECTIONS, None)?;
-        balancer.establish(&mut generator, clients.replied_to, REPLIED_TO, first)?;
-    }
-    balancer.forget_half_open_soon()?;
-    let cases = cases::all(&balancer);
-    let mut samples = vec![Vec::with_capacity(amount.passes); cases.len()];
-    for pass in 0..amount.passes {
-        for (case, samples) in cases.iter().zip(&mut samples) {
-            let sample = measure(case, &mut balancer, &mut generator, amount, pass)
-                .with_context(|| case.name.clone())?;
-            samples.push(sample);
-            balancer.sweep_half_open()?;
-        }
-    }
-    Ok(with_ratios(&cases, &samples))
+    let (mut measured, sizes) = phases::ordinary(&mut generator, amount)?;
+    measured.extend(phases::flood(&mut generator, amount)?);
+    measured.extend(phases::many_services(&mut generator, amount)?);
+    Ok((with_ratios(&measured), sizes))
 }
 
 /// The medians, each with its ratio to the reference's.
-fn with_ratios(cases: &[Case], samples: &[Vec<Sample>]) -> Vec<Figure> {
+fn with_ratios(measured: &[(Case, Vec<Sample>)]) -> Vec<Figure> {
     let gross = |samples: &[Sample]| {
         let passes: Vec<_> = samples.iter().map(|sample| sample.both).collect();
         Figure::median("", "ns", Better::Lower, &passes).value
     };
-    let reference = cases
+    let reference = measured
         .iter()
-        .zip(samples)
         .find(|(case, _)| case.name == REFERENCE)
         .map(|(_, samples)| gross(samples));
-    let figure = |(case, samples): (&Case, &Vec<Sample>)| {
+    let figure = |(case, samples): &(Case, Vec<Sample>)| {
         let passes: Vec<_> = samples
             .iter()
             .map(|sample| sample.both - sample.generator)
             .collect();
         Figure {
             ratio: reference.map(|reference| gross(samples) / reference),
+            goal: case.goal,
             ..Figure::median(&case.name, "ns", Better::Lower, &passes)
         }
     };
-    cases.iter().zip(samples).map(figure).collect()
-}
-
-/// One in so many new flows may go untracked.
-const MOST_UNTRACKED: u64 = 10_000;
-
-/// Nanoseconds a packet.
-#[derive(Clone, Copy, Debug)]
-struct Sample {
-    generator: f64,
-    /// Generator and program.
-    both: f64,
-}
-
-fn measure(
-    case: &Case,
-    balancer: &mut Balancer,
-    generator: &mut Generator,
-    amount: Amount,
-    pass: usize,
-) -> anyhow::Result<Sample> {
-    let (flows, packets) = match case.flows {
-        Packets::Established(flows) => (flows, amount.packets),
-        Packets::New => (
-            Flows::From(pass as u32 * amount.new_flows),
-            amount.new_flows,
-        ),
-    };
-    generator.test_floor(NOTHING)?;
-    let alone = generator.run(&case.template, flows, packets)?;
-    match case.subject {
-        Subject::Floor(name) => generator.test_floor(name)?,
-        Subject::Balancer => generator.test(&balancer.program()?)?,
-    }
-    if let Packets::Established(flows) = case.flows {
-        // Fills the caches.
-        generator.run(&case.template, flows, packets / 10)?;
-    }
-    let before = balancer.counts()?;
-    let both = generator.run(&case.template, flows, packets)?;
-    check(case, packets, before, balancer.counts()?, &both)?;
-    let each = |run: &Run| run.time.as_secs_f64() * 1e9 / f64::from(packets);
-    Ok(Sample {
-        generator: each(&alone),
-        both: each(&both),
-    })
-}
-
-/// Whether the program did with every packet what it was to do.
-fn check(
-    case: &Case,
-    packets: u32,
-    before: Counts,
-    after: Counts,
-    run: &Run,
-) -> anyhow::Result<()> {
-    ensure!(
-        run.verdict == case.verdict,
-        "the last packet's verdict was {}, not {}",
-        run.verdict,
-        case.verdict
-    );
-    let expected = before.after(packets, case.counts);
-    let after = match case.flows {
-        Packets::Established(_) => after,
-        // New records give way to newer ones, and expire while they are counted. A few of
-        // millions find eight established ones in their place.
-        Packets::New => {
-            let untracked = after.untracked - before.untracked;
-            ensure!(
-                untracked * MOST_UNTRACKED <= u64::from(packets),
-                "{untracked} of {packets} new flows found no place"
-            );
-            Counts {
-                untracked: before.untracked,
-                records: before.records,
-                ..after
-            }
-        }
-    };
-    ensure!(
-        after == expected,
-        "{packets} packets were counted as {after:?} instead of {expected:?}"
-    );
-    ensure!(
-        checksums_hold(&run.frame),
-        "the last packet has a wrong checksum: {:02x?}",
-        run.frame
-    );
-    if case.subject == Subject::Balancer && case.verdict == TX {
-        ensure!(
-            !run.frame.starts_with(&[2, 0, 0, 0, 0, 1]),
-            "the last packet has its old Ethernet address"
-        );
-    }
-    Ok(())
+    measured.iter().map(figure).collect()
 }
