@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Machine {
     pub cpu: String,
     pub cpus: usize,
+    /// Its version, without what a distribution adds.
     pub kernel: String,
 }
 
@@ -21,12 +22,12 @@ impl Machine {
             .find(|(key, _)| key.trim() == "model name")
             .map_or("unknown CPU", |(_, model)| model.trim());
         let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let kernel = release.trim().split('-').next().unwrap_or_default();
         Ok(Self {
             cpu: cpu.to_owned(),
             cpus: cpus.count(),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .to_owned(),
+            kernel: kernel.to_owned(),
         })
     }
 }

@@ -4,6 +4,7 @@
 //! Figures of a part are compared with one figure of the same run, the section's reference, so that
 //! what one machine has measured can be held against what another one has.
 
+mod compare;
 mod machine;
 mod program;
 mod report;
@@ -12,8 +13,8 @@ pub mod section;
 use anyhow::Context as _;
 use clap::ValueEnum;
 
+pub use self::{compare::Comparison, machine::pin, report::Report};
 use self::{machine::Machine, program::size::ProgramSize, section::Section};
-pub use self::{machine::pin, report::Report};
 
 /// What is measured, in the order of the report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

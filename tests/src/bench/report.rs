@@ -1,7 +1,8 @@
 //! What all parts came to, for people and for scripts.
 
-use std::fmt;
+use std::{fmt, fs, path::Path};
 
+use anyhow::Context as _;
 use comfy_table::{CellAlignment, Table, TableComponent, presets};
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +18,20 @@ pub struct Report {
     pub sections: Vec<Section>,
     /// Empty if they were not measured.
     pub programs: Vec<ProgramSize>,
+}
+
+impl Report {
+    /// An earlier run's, from what `--json` has printed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is something else.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let json =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&json)
+            .with_context(|| format!("{} is no run that --json has printed", path.display()))
+    }
 }
 
 impl fmt::Display for Report {
@@ -79,7 +94,7 @@ fn goal(figure: &Figure) -> String {
 }
 
 /// With as many digits as tell something.
-fn number(value: f64) -> String {
+pub(super) fn number(value: f64) -> String {
     match value.abs() {
         great if great >= 1000.0 => format!("{value:.0}"),
         small if small < 10.0 && small != 0.0 => format!("{value:.2}"),

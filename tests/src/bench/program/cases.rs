@@ -16,9 +16,10 @@ use crate::bench::section::Goal;
 
 /// Established connections that replies are measured of, all with the first backend.
 pub(super) const REPLIED_TO: u32 = 1 << 10;
-/// Most established connections of a service of any mode, and of one that is IPv4 `nat`.
-const MOST: u32 = 64 << 10;
-const MOST_NAT4: u32 = 512 << 10;
+/// Established connections that hits are measured of, at most; and those of a service that has more
+/// of them than others ([`has_more`]).
+pub(super) const MOST: u32 = 64 << 10;
+pub(super) const MOST_WITH_MORE: u32 = 512 << 10;
 
 /// One line of the table.
 pub(super) struct Case {
@@ -83,13 +84,9 @@ impl Clients {
     }
 }
 
-/// Connections of this service that hits are measured of.
-pub(super) fn established(service: &Service) -> u32 {
-    if service.is_ipv4() && service.forwarding == Forwarding::Nat {
-        MOST_NAT4
-    } else {
-        MOST
-    }
+/// Whether this is the service that has more connections than others.
+pub(super) fn has_more(service: &Service) -> bool {
+    service.is_ipv4() && service.forwarding == Forwarding::Nat
 }
 
 /// Name of the floor that ratios refer to.
@@ -140,10 +137,10 @@ pub(super) fn not_ours(service: &Service) -> Case {
 
 /// Packets of established connections.
 pub(super) fn hits(service: &Service) -> Vec<Case> {
-    let most = established(service);
-    [1, 1 << 10, MOST, MOST_NAT4]
+    let more = has_more(service).then_some(MOST_WITH_MORE);
+    [1, 1 << 10, MOST]
         .into_iter()
-        .filter(|&flows| flows <= most)
+        .chain(more)
         .map(|flows| hit(service, flows))
         .collect()
 }

@@ -152,14 +152,15 @@ impl Generator {
         Ok(run)
     }
 
-    /// Gives it one frame of each of the first `count` flows, and each that comes back to `see`.
+    /// The same, frame by frame: `see` gets to see each that comes back.
     pub(super) fn run_one_by_one(
         &mut self,
         template: &Template,
+        flows: Flows,
         count: u32,
         mut see: impl FnMut(&Run) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        self.start(template, Flows::From(0))?;
+        self.start(template, flows)?;
         for _ in 0..count {
             see(&self.go_on(template, 1)?)?;
         }

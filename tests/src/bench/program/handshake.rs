@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    ops::Range,
 };
 
 use anyhow::{Context as _, ensure};
@@ -33,17 +34,18 @@ pub(super) fn request(service: &Service, clients: IpAddr, flags: u8) -> Template
     }
 }
 
-/// Opens `count` connections of a service from `clients`, flows 0 and up; `only` says which backend
-/// shall get them all. With `full-nat`: the numbers ([`number`]) of the endpoints that they are sent
+/// Opens connections of a service from `clients`, one for each of these flows; `only` says which
+/// backend shall get them all. With `full-nat`: the numbers ([`number`]) of the endpoints that they are sent
 /// from, in the order of the flows.
 pub(super) fn establish(
     balancer: &mut Balancer,
     generator: &mut Generator,
     service: &Service,
     clients: IpAddr,
-    count: u32,
+    flows: Range<u32>,
     only: Option<BackendIndex>,
 ) -> anyhow::Result<Vec<u32>> {
+    let (first, count) = (Flows::From(flows.start), flows.end - flows.start);
     let all = service.indices();
     if let Some(only) = only {
         balancer.apply(&service.write_table(&[only]))?;
@@ -55,7 +57,7 @@ pub(super) fn establish(
     let mut sent_from = Vec::new();
     match service.forwarding {
         Forwarding::Nat => {
-            generator.run(&syn, Flows::From(0), count)?;
+            generator.run(&syn, first, count)?;
             // Each backend answers every client; the answers of those that were not asked pass.
             for &(_, address) in &service.backends {
                 let answer = Template {
@@ -64,17 +66,17 @@ pub(super) fn establish(
                     flags: SYN_ACK,
                     ..syn
                 };
-                generator.run(&answer, Flows::From(0), count)?;
+                generator.run(&answer, first, count)?;
             }
         }
         Forwarding::FullNat => {
-            sent_from = open_and_answer(generator, service, &syn, count)?;
+            sent_from = open_and_answer(generator, service, &syn, first, count)?;
         }
         Forwarding::Dsr | Forwarding::Ipip | Forwarding::Gue => {
-            generator.run(&syn, Flows::From(0), count)?;
+            generator.run(&syn, first, count)?;
         }
     }
-    let ack = generator.run(&Template { flags: ACK, ..syn }, Flows::From(0), count)?;
+    let ack = generator.run(&Template { flags: ACK, ..syn }, first, count)?;
     if only.is_some() {
         balancer.apply(&service.write_table(&all))?;
     }
@@ -110,11 +112,12 @@ fn open_and_answer(
     generator: &mut Generator,
     service: &Service,
     syn: &Template,
+    first: Flows,
     count: u32,
 ) -> anyhow::Result<Vec<u32>> {
     let mut sent_from = Vec::new();
     let mut by_backend: BTreeMap<_, Vec<u32>> = BTreeMap::new();
-    generator.run_one_by_one(syn, count, |run| {
+    generator.run_one_by_one(syn, first, count, |run| {
         ensure!(run.verdict == TX, "a SYN's verdict was {}", run.verdict);
         let (source, destination) = endpoints(&run.frame).context("a SYN is no TCP any more")?;
         sent_from.push(number(source));

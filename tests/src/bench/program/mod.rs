@@ -45,7 +45,7 @@ impl Amount {
         match effort {
             Effort::Full => Self {
                 passes: 5,
-                packets: 1_000_000,
+                packets: 2_000_000,
                 new_flows: 50_000,
                 services: &[1, 100, 1_000],
             },

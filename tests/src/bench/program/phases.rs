@@ -9,7 +9,7 @@ use lb_userspace::model::{Forwarding, Scheduler};
 use super::{
     Amount,
     balancer::{ANY_NUMBER, Balancer},
-    cases::{self, Case, Clients, REPLIED_TO, SPREAD},
+    cases::{self, Case, Clients, MOST, MOST_WITH_MORE, REPLIED_TO, SPREAD, has_more},
     generator::Generator,
     handshake::{establish, establish_spread},
     measure::{Alone, Sample, measure},
@@ -44,35 +44,29 @@ pub(super) fn ordinary(
         if service.forwarding == Forwarding::Nat {
             cases.push(cases::not_ours(service));
         }
+        let mut open = |clients, count, only| {
+            connections += u64::from(count);
+            establish(&mut balancer, generator, service, clients, 0..count, only)
+        };
         let clients = Clients::of(service.is_ipv4());
-        let count = cases::established(service);
-        establish(
-            &mut balancer,
-            generator,
-            service,
-            clients.established,
-            count,
-            None,
-        )?;
-        connections += u64::from(count);
+        open(clients.established, MOST, None)?;
         cases.extend(cases::hits(service));
         if service.forwarding.sees_replies() {
             let first = service.backends.first().map(|&(index, _)| index);
-            let sent_from = establish(
-                &mut balancer,
-                generator,
-                service,
-                clients.replied_to,
-                REPLIED_TO,
-                first,
-            )?;
-            connections += u64::from(REPLIED_TO);
+            let sent_from = open(clients.replied_to, REPLIED_TO, first)?;
             cases.extend(cases::reply(service, &sent_from));
         }
         new.push(cases::new_flow(service));
     }
     new.extend(scheduled.iter().map(cases::scheduled));
     cases.extend(new);
+    // Not before all the others have found their places in an emptier table.
+    for service in services.iter().filter(|service| has_more(service)) {
+        let clients = Clients::of(service.is_ipv4()).established;
+        let more = MOST..MOST_WITH_MORE;
+        connections += u64::from(MOST_WITH_MORE - MOST);
+        establish(&mut balancer, generator, service, clients, more, None)?;
+    }
     balancer.expect_established(connections)?;
     balancer.forget_half_open_soon()?;
     let measured = passes(&mut balancer, generator, amount, cases)?;
