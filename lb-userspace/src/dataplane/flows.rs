@@ -19,11 +19,12 @@ use lb_common::{
 };
 
 use super::{
-    Connection, ConnectionTotals, DataPlaneError, convert,
+    Connection, ConnectionTotals, DataPlaneError,
+    clock::now,
+    convert,
     mapped::{MappedArray, Shared},
     pins::Pins,
     ports::PortTables,
-    sys,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -304,11 +305,6 @@ where
         );
         now
     }
-}
-
-/// The packet path's clock: coarse, monotonic, in ticks.
-pub(super) fn now() -> Tick {
-    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
 }
 
 pub(super) fn mapped<T: Shared>(

@@ -14,7 +14,7 @@ use lb_common::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DataPlaneError, Detached,
+    Clock, DataPlaneError, Detached,
     ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
@@ -23,6 +23,7 @@ use super::{
     ports::PortTables,
     reader::KernelReader,
     samples::Samples,
+    sys,
     tx_ports::TxPorts,
     writer::KernelWriter,
 };
@@ -64,6 +65,7 @@ pub struct DataPlane {
     samples: Arc<Samples>,
     reader: Arc<KernelReader>,
     ender: Arc<Ender>,
+    clock: Arc<Clock>,
     links: Links,
 }
 
@@ -106,6 +108,9 @@ impl DataPlane {
 
         let multi_buffer = has_multi_buffer();
         let buffers = u32::from(multi_buffer);
+        let jiffy =
+            sys::jiffy().map_err(|error| DataPlaneError::new("ask how long a jiffy is", error))?;
+        let jiffy = jiffy.as_nanos() as u64;
         let log_level = if settings.log { LOG_DEBUG } else { LOG_OFF };
         let paths: Vec<_> = pins::MAPS
             .iter()
@@ -119,6 +124,7 @@ impl DataPlane {
             .override_global("SELECTION_KEY1", &keys.0[3], true)
             .override_global("BUCKETS4", &buckets4, true)
             .override_global("BUCKETS6", &buckets6, true)
+            .override_global("JIFFY", &jiffy, true)
             .override_global("MULTI_BUFFER", &buffers, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(FLOWS4, buckets4)
@@ -132,6 +138,8 @@ impl DataPlane {
 
         let mut open = |name: &'static str| open_pinned(&pins, name);
         write_settings(open("SETTINGS")?, settings)?;
+        let clock = Clock::new(&mut ebpf, jiffy, open("SETTINGS")?)?;
+        clock.correct()?;
         load_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load(&mut ebpf, program)?;
@@ -171,6 +179,7 @@ impl DataPlane {
             samples,
             reader,
             ender,
+            clock: Arc::new(clock),
             links: Links::default(),
         })
     }
@@ -198,6 +207,11 @@ impl DataPlane {
     /// Ends connections.
     pub fn ender(&self) -> Arc<Ender> {
         self.ender.clone()
+    }
+
+    /// To be corrected every [`Clock::INTERVAL`].
+    pub fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
     }
 
     /// Attaches the program to these interfaces and to no others: replaces it at once where an
@@ -401,9 +415,11 @@ pub(super) fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, Da
 fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
     let failed = |error: MapError| DataPlaneError::new("write the settings", error);
     let mut map: Array<_, Plain<records::Settings>> = map.try_into().map_err(failed)?;
+    let Plain(earlier) = map.get(&0, 0).map_err(failed)?;
     let record = records::Settings {
         flood_limit: settings.flood_limit,
         answer_echo: u32::from(settings.answer_echo),
+        ..earlier
     };
     map.set(0, Plain(record), 0).map_err(failed)
 }

@@ -4,9 +4,11 @@
 //! this one implement both with aya, and are the only place that knows aya.
 
 mod bpffs;
+mod clock;
 mod convert;
 pub mod decap;
 mod ender;
+mod endpoints;
 mod flows;
 mod interface;
 mod kernel;
@@ -31,6 +33,7 @@ use std::{
     time::Duration,
 };
 
+pub use clock::Clock;
 pub use convert::per_tick;
 pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
 pub use kernel::{DataPlane, Settings};

@@ -22,10 +22,57 @@ pub(super) fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// How far the coarse clocks advance at a time: a jiffy.
+pub(super) fn jiffy() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: as above.
+    match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) } {
+        0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Runs an XDP program once on a packet that it may change, but not in length. Its verdict.
+pub(super) fn run_xdp(program: BorrowedFd<'_>, packet: &mut [u8; 64]) -> io::Result<u32> {
+    /// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` has had from the first.
+    #[repr(C)]
+    struct Run {
+        program: u32,
+        verdict: u32,
+        input_bytes: u32,
+        output_bytes: u32,
+        input: u64,
+        output: u64,
+        repeat: u32,
+        nanoseconds: u32,
+    }
+    const BPF_PROG_TEST_RUN: libc::c_long = 10;
+    let input = *packet;
+    let mut run = Run {
+        program: program.as_raw_fd() as u32,
+        verdict: 0,
+        input_bytes: input.len() as u32,
+        output_bytes: packet.len() as u32,
+        input: input.as_ptr() as u64,
+        output: packet.as_mut_ptr() as u64,
+        repeat: 1,
+        nanoseconds: 0,
+    };
+    // SAFETY: the attributes are those of this command; both buffers live until it returns, and
+    // the kernel writes no more than the length they give. It writes to the attributes, too, of
+    // which `run` is the only owner.
+    unsafe { bpf_mut(BPF_PROG_TEST_RUN, &mut run) }?;
+    Ok(run.verdict)
+}
+
 /// Removes an element of a map whose keys are 32 bits. Removing what is not there is no error.
 pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_MAP_*_ELEM` reads (`include/uapi/linux/bpf.h`).
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Attributes {
         map: u32,
         padding: u32,
@@ -43,9 +90,14 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     };
     // SAFETY: the attributes are those of this command, and the key lives until it returns.
     match unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) } {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         result => result.map(drop),
     }
+}
+
+/// Whether a map has no such element.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
 }
 
 /// Detaches the program of the link that is pinned at `path` from its interface.
@@ -55,6 +107,7 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
 pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Detach {
         link: u32,
     }
@@ -72,6 +125,7 @@ pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
 pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Ask {
         descriptor: u32,
         length: u32,
@@ -110,6 +164,7 @@ pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
 fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Get {
         path: u64,
         descriptor: u32,
@@ -131,13 +186,24 @@ fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 /// # Safety
 ///
 /// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives.
-unsafe fn bpf<A>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+unsafe fn bpf<A: Copy>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+    let mut attributes = *attributes;
+    // SAFETY: as the caller promises.
+    unsafe { bpf_mut(command, &mut attributes) }
+}
+
+/// The same for a command that answers in its attributes.
+///
+/// # Safety
+///
+/// As above.
+unsafe fn bpf_mut<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: as the caller promises; the kernel takes what is not there as zero.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,
             command,
-            std::ptr::from_ref(attributes),
+            std::ptr::from_mut(attributes),
             size_of::<A>(),
         )
     };
