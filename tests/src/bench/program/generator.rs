@@ -1,6 +1,6 @@
 //! The generator and the floors, loaded; one measured run of a program behind the generator.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use aya::{
@@ -10,7 +10,7 @@ use aya::{
 };
 use lb_common::lab;
 
-use super::frame::Template;
+use super::{dispatcher, frame::Template};
 use crate::bench::machine;
 
 /// XDP verdicts (`include/uapi/linux/bpf.h`).
@@ -82,6 +82,8 @@ pub(super) struct Generator {
     list: Array<MapData, u32>,
     under_test: ProgramArray<MapData>,
     floors: BTreeMap<&'static str, ProgramFd>,
+    /// For as long as these are open, the programs are in the kernel's XDP dispatcher.
+    _kept: Vec<File>,
 }
 
 impl Generator {
@@ -101,11 +103,14 @@ impl Generator {
         let list = map("LIST")?.try_into()?;
         let under_test = map("UNDER_TEST")?.try_into()?;
         let mut floors = BTreeMap::new();
+        let mut kept = Vec::new();
         for (name, program) in ebpf.programs_mut() {
             let program: &mut Xdp = program.try_into()?;
             program.load().with_context(|| format!("load {name}"))?;
             if let Some(&floor) = FLOORS.iter().find(|&&floor| floor == name) {
                 floors.insert(floor, program.fd()?.try_clone()?);
+            } else {
+                kept.push(dispatcher::keep(program).with_context(|| format!("keep {name}"))?);
             }
         }
         Ok(Self {
@@ -114,6 +119,7 @@ impl Generator {
             list,
             under_test,
             floors,
+            _kept: kept,
         })
     }
 

@@ -8,6 +8,7 @@
 
 mod balancer;
 mod cases;
+mod dispatcher;
 mod frame;
 mod generator;
 mod handshake;
