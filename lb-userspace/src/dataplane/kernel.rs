@@ -295,8 +295,7 @@ impl DataPlane {
         xdp(&mut self.ebpf, self.program)
     }
 
-    /// What the kernel says of each of the programs that are loaded, the one that packets enter
-    /// and those behind it, by name.
+    /// What the kernel says of every program that is loaded, by its name.
     ///
     /// # Errors
     ///

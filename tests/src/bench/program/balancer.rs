@@ -111,7 +111,7 @@ impl Balancer {
         Ok(self.plane.program()?.fd()?.try_clone()?)
     }
 
-    /// Of the program that packets enter first, and of those behind it.
+    /// Of every program that is loaded.
     pub(super) fn sizes(&self) -> anyhow::Result<Vec<ProgramSize>> {
         let mut programs = self.plane.programs()?;
         programs.sort_by(|(one, _), (other, _)| one.cmp(other));

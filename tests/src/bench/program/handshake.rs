@@ -35,8 +35,8 @@ pub(super) fn request(service: &Service, clients: IpAddr, flags: u8) -> Template
 }
 
 /// Opens connections of a service from `clients`, one for each of these flows; `only` says which
-/// backend shall get them all. With `full-nat`: the numbers ([`number`]) of the endpoints that they are sent
-/// from, in the order of the flows.
+/// backend shall get them all. With `full-nat`: the numbers ([`number`]) of the endpoints that they
+/// are sent from, in the order of the flows.
 pub(super) fn establish(
     balancer: &mut Balancer,
     generator: &mut Generator,
