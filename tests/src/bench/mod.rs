@@ -53,14 +53,10 @@ pub enum Effort {
 /// Not root, no BPF file system at `/sys/fs/bpf`, a program that the kernel refuses; or a run that
 /// did not do what it was to do, and then there are no figures at all.
 pub fn run(parts: &[Part], effort: Effort) -> anyhow::Result<Report> {
-    let parts = if parts.is_empty() {
-        Part::value_variants()
-    } else {
-        parts
-    };
+    let wanted = |part: &&Part| parts.is_empty() || parts.contains(part);
     let mut programs = Vec::new();
     let mut sections = Vec::new();
-    for part in parts {
+    for part in Part::value_variants().iter().filter(wanted) {
         let section = part
             .run(effort, &mut programs)
             .with_context(|| format!("part {}", format!("{part:?}").to_lowercase()))?;

@@ -1,7 +1,7 @@
 //! Keeps programs in the kernel's XDP dispatcher.
 //!
-//! A test run of many packets puts its program into the dispatcher, takes it out in the end, and waits
-//! both times until no CPU is in the former dispatcher any more: for many milliseconds, and for longer
+//! A test run of many packets puts its program into the dispatcher, takes it out in the end, and
+//! waits both times until no CPU is in the former dispatcher any more: for many milliseconds, longer
 //! the busier the machine is. A program that is attached to some interface is in there already.
 
 use std::{fs::File, io, panic, thread};
