@@ -24,6 +24,12 @@ pub enum Part {
 }
 
 impl Part {
+    /// As on the command line.
+    fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.map_or_else(String::new, |value| value.get_name().to_owned())
+    }
+
     /// Measures this part. Each finds the process as it was started: what it needs, such as a CPU of
     /// its own, it takes for itself and gives back. `programs` is for how large those are.
     fn run(self, effort: Effort, programs: &mut Vec<ProgramSize>) -> anyhow::Result<Section> {
@@ -59,7 +65,7 @@ pub fn run(parts: &[Part], effort: Effort) -> anyhow::Result<Report> {
     for part in Part::value_variants().iter().filter(wanted) {
         let section = part
             .run(effort, &mut programs)
-            .with_context(|| format!("part {}", format!("{part:?}").to_lowercase()))?;
+            .with_context(|| format!("part {}", part.name()))?;
         sections.push(section);
     }
     Ok(Report {

@@ -8,7 +8,6 @@ use lb_tests::bench::{self, Comparison, Effort, Part, Report};
 
 /// Measures what the load balancer costs. Needs root; touches no interface of the host.
 #[derive(Parser)]
-#[command(name = "cargo xtask bench")]
 struct Arguments {
     /// What to measure, such as `--only program`; may be given several times [default: everything].
     #[arg(long = "only", value_name = "PART")]
@@ -19,12 +18,13 @@ struct Arguments {
     /// Print JSON instead of tables.
     #[arg(long)]
     json: bool,
-    /// Compare with an earlier run, whose JSON this file holds, by the ratios of both; fail if
-    /// something has become worse.
+    /// Compare with an earlier run, whose JSON is in this file, by the ratios of both: exit with 1
+    /// if something has become worse.
     #[arg(long, value_name = "FILE")]
     against: Option<PathBuf>,
     /// By how much a ratio may be worse than the earlier one.
-    #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = percent, requires = "against")]
+    #[arg(long, value_name = "PERCENT", default_value_t = 15.0, value_parser = percent)]
+    #[arg(requires = "against")]
     tolerance: f64,
 }
 
