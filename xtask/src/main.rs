@@ -60,9 +60,13 @@ fn run(arguments: &ArgMatches) -> Result<ExitCode> {
 /// What the benchmark needs: other load balancers only where whole requests are measured.
 fn bench_groups(options: &[String]) -> &'static [Group] {
     const ALL: [Group; 3] = [Group::Build, Group::Network, Group::Contenders];
-    const SECTIONS: [&str; 3] = ["program", "wire", "control"];
-    let named = |section: &str| options.iter().any(|option| option == section);
-    if SECTIONS.into_iter().any(named) && !named("end-to-end") {
+    const PARTS: [&str; 3] = ["program", "wire", "control"];
+    let named = |part: &str| {
+        options
+            .iter()
+            .any(|option| option.trim_start_matches("--only=") == part)
+    };
+    if PARTS.into_iter().any(named) && !named("end-to-end") {
         &[Group::Build, Group::Network]
     } else {
         &ALL
@@ -135,7 +139,7 @@ fn command_line() -> Command {
                     "Options of the fuzzer itself (`cargo xtask fuzz --help`)",
                 )),
             Command::new("bench")
-                .about("Measure what a packet costs")
+                .about("Measure what the load balancer costs, and compare with an earlier run")
                 .disable_help_flag(true)
                 .arg(options(
                     "Options of the benchmark itself (`cargo xtask bench --help`)",
@@ -159,8 +163,8 @@ mod tests {
             bench_groups(&options).contains(&Group::Contenders)
         };
         assert!(groups(&[]) && groups(&["--quick"]));
-        assert!(groups(&["program", "end-to-end"]));
-        assert!(!groups(&["--quick", "program", "wire"]));
+        assert!(groups(&["--only", "program", "--only", "end-to-end"]));
+        assert!(!groups(&["--quick", "--only", "program", "--only=wire"]));
     }
 
     #[test]

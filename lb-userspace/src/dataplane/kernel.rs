@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, MapError, ProgramArray},
-    programs::Xdp,
+    programs::{ProgramError, ProgramInfo, Xdp},
 };
 use lb_common::{
     flow::RECORDS,
@@ -294,6 +294,26 @@ impl DataPlane {
     pub fn program(&mut self) -> Result<&mut Xdp, DataPlaneError> {
         xdp(&mut self.ebpf, self.program)
     }
+
+    /// What the kernel says of every program that is loaded, by its name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn programs(&self) -> Result<Vec<(String, ProgramInfo)>, DataPlaneError> {
+        let mut programs = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            match program.info() {
+                Ok(info) => programs.push((name.to_owned(), info)),
+                // The object also has those for older or for newer kernels.
+                Err(ProgramError::NotLoaded) => {}
+                Err(error) => {
+                    return Err(DataPlaneError::new(format!("examine {name}"), error));
+                }
+            }
+        }
+        Ok(programs)
+    }
 }
 
 /// Secrets of the hashes, kept with the pins: flows are found by them after a restart.
@@ -408,7 +428,7 @@ pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, Dat
     ebpf.program_mut(name)
         .ok_or_else(|| DataPlaneError::new(find(), "not in the object"))?
         .try_into()
-        .map_err(|error: aya::programs::ProgramError| DataPlaneError::new(find(), error))
+        .map_err(|error: ProgramError| DataPlaneError::new(find(), error))
 }
 
 /// A handle of its own to a pinned map.

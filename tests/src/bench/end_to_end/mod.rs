@@ -45,22 +45,21 @@ struct Plan {
 
 impl Plan {
     fn of(effort: Effort) -> Self {
-        if effort.passes >= Effort::FULL.passes {
-            Self {
+        match effort {
+            Effort::Full => Self {
                 rounds: 3,
                 seconds: 2,
                 transfer_seconds: 1,
                 paced_requests: 4_000,
                 idle_connections: 9_000,
-            }
-        } else {
-            Self {
+            },
+            Effort::Quick => Self {
                 rounds: 1,
                 seconds: 1,
                 transfer_seconds: 1,
                 paced_requests: 1_000,
                 idle_connections: 2_000,
-            }
+            },
         }
     }
 }
@@ -71,7 +70,7 @@ impl Plan {
 ///
 /// Not root; a contender that cannot be started, such as one that is not installed; a request that
 /// failed; or packets that took another way than they were to take.
-pub fn run(effort: Effort) -> anyhow::Result<Section> {
+pub(super) fn run(effort: Effort) -> anyhow::Result<Section> {
     let plan = Plan::of(effort);
     let load = cpu::load()?;
     let mut stage = Stage::new()?;
@@ -97,13 +96,14 @@ pub fn run(effort: Effort) -> anyhow::Result<Section> {
     figures.extend(memory_figures(&idle));
     Ok(Section {
         name: "end-to-end".to_owned(),
-        title: "Requests from a client to servers".to_owned(),
+        title: "What whole requests cost".to_owned(),
         method: format!(
-            "Client, balancer and servers in namespaces joined by veth pairs, all CPUs, rounds \
-             interleaved. direct: a pair past the balancer; routed: through its kernel. Throughput \
-             and CPU (of the whole machine): wrk, 64 connections; latency: 2 000 requests a second \
-             on 8 connections; memory: idle connections, beyond direct's. No request failed. Other \
-             work kept the CPUs {load:.0} % busy before it began."
+            "Client, balancer and servers in namespaces joined by veth pairs, all CPUs, {} rounds. \
+             direct: a pair past the balancer;\nrouted: through its kernel. Throughput, and CPU of \
+             the whole machine: wrk, 64 connections. Latency: 2 000 requests a\nsecond on 8 \
+             connections. Memory: {} idle connections, beyond direct's. No request failed. Other \
+             work kept the CPUs\n{load:.0} % busy before it began.",
+            plan.rounds, plan.idle_connections
         ),
         reference: Some(Contender::Direct.to_string()),
         figures,

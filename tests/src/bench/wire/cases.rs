@@ -1,15 +1,18 @@
 //! What is measured on the wire.
 
-use std::net::IpAddr;
+use lb_userspace::model::{Forwarding, Scheduler};
 
 use crate::bench::{
-    balancer::{Balancer, Service},
-    cases::{CLIENTS4, CLIENTS6},
-    frame::{ACK, Direction, Template},
+    program::{
+        cases::Clients,
+        frame::{ACK, Template},
+        handshake::request,
+        service::Service,
+    },
     section::Goal,
 };
 
-/// Established connections of each kind.
+/// Established connections of each service.
 pub(super) const CONNECTIONS: u32 = 64 << 10;
 /// Name of the figure that ratios refer to.
 pub(super) const REFERENCE: &str = "floor: MAC swap, TX";
@@ -43,61 +46,66 @@ pub(super) enum Out {
     Through,
 }
 
-pub(super) fn all(balancer: &Balancer) -> Vec<Case> {
-    let floor = |name: &str, program, out| Case {
-        name: name.to_owned(),
-        subject: Subject::Floor(program),
-        out,
-        template: template(&balancer.ipv4, CLIENTS4.established),
-        flows: FEW,
-        goal: None,
-    };
-    let ours = |name: &str, service: &Service, clients, flows| Case {
-        name: name.to_owned(),
-        subject: Subject::Balancer,
-        out: Out::Back,
-        template: template(service, clients),
-        flows,
-        goal: None,
-    };
-    let (ipv4, ipv6) = (CLIENTS4.established, CLIENTS6.established);
-    vec![
-        floor("floor: DROP", "floor_drop", Out::Nowhere),
-        floor(REFERENCE, "floor_swap_tx", Out::Back),
-        floor("floor: redirect, two arms", "floor_redirect", Out::Through),
-        Case {
-            goal: Some(Goal::Ratio(1.35)),
-            ..ours("IPv4 nat, 1 k flows", &balancer.ipv4, ipv4, FEW)
-        },
-        Case {
-            goal: Some(Goal::Ratio(1.9)),
-            ..ours("IPv4 nat, 64 k flows", &balancer.ipv4, ipv4, CONNECTIONS)
-        },
-        ours("IPv6 nat, 1 k flows", &balancer.ipv6, ipv6, FEW),
-        ours("IPv6 nat, 64 k flows", &balancer.ipv6, ipv6, CONNECTIONS),
-        ours("IPv4 ipip, 1 k flows", &balancer.ipip, ipv4, FEW),
-        ours("IPv4 ipip, 64 k flows", &balancer.ipip, ipv4, CONNECTIONS),
-        Case {
-            out: Out::Through,
-            ..ours("IPv4 nat, 1 k flows, two arms", &balancer.ipv4, ipv4, FEW)
-        },
-        Case {
-            out: Out::Through,
-            ..ours(
-                "IPv4 nat, 64 k flows, two arms",
-                &balancer.ipv4,
-                ipv4,
-                CONNECTIONS,
-            )
-        },
-    ]
+/// Those that connections are opened with, each by its name.
+pub(super) fn services() -> Vec<(&'static str, Service)> {
+    let services = [
+        ("IPv4 nat", true, Forwarding::Nat),
+        ("IPv6 nat", false, Forwarding::Nat),
+        ("IPv4 ipip", true, Forwarding::Ipip),
+    ];
+    (0..)
+        .zip(services)
+        .map(|(number, (name, ipv4, forwarding))| {
+            let service = Service::new(number, ipv4, forwarding, Scheduler::default());
+            (name, service)
+        })
+        .collect()
 }
 
-fn template(service: &Service, clients: IpAddr) -> Template {
-    Template {
-        direction: Direction::Request,
-        clients,
-        other: service.listen,
-        flags: ACK,
+pub(super) fn all(services: &[(&'static str, Service)]) -> Vec<Case> {
+    let hits = |name: &str, service: &Service, out| {
+        [("1 k flows", FEW), ("64 k flows", CONNECTIONS)].map(|(many, flows)| Case {
+            name: match out {
+                Out::Through => format!("{name}, {many}, two arms"),
+                Out::Back | Out::Nowhere => format!("{name}, {many}"),
+            },
+            subject: Subject::Balancer,
+            out,
+            template: hit(service),
+            flows,
+            goal: None,
+        })
+    };
+    let mut cases = Vec::new();
+    if let Some((name, first)) = services.first() {
+        let floor = |name: &str, program, out| Case {
+            name: name.to_owned(),
+            subject: Subject::Floor(program),
+            out,
+            template: hit(first),
+            flows: FEW,
+            goal: None,
+        };
+        cases.extend([
+            floor("floor: DROP", "floor_drop", Out::Nowhere),
+            floor(REFERENCE, "floor_swap_tx", Out::Back),
+            floor("floor: redirect, two arms", "floor_redirect", Out::Through),
+        ]);
+        let goals = [1.35, 1.9].map(Goal::Ratio);
+        let with_goals = hits(name, first, Out::Back).into_iter().zip(goals);
+        cases.extend(with_goals.map(|(case, goal)| Case {
+            goal: Some(goal),
+            ..case
+        }));
+        cases.extend(hits(name, first, Out::Through));
     }
+    for (name, service) in services.iter().skip(1) {
+        cases.extend(hits(name, service, Out::Back));
+    }
+    cases
+}
+
+fn hit(service: &Service) -> Template {
+    let clients = Clients::of(service.is_ipv4()).established;
+    request(service, clients, ACK)
 }

@@ -15,26 +15,45 @@
 mod cases;
 mod rig;
 
-use std::thread;
-
 use anyhow::{Context as _, ensure};
 
 use self::{
-    cases::{CONNECTIONS, Case, REFERENCE},
+    cases::{Case, REFERENCE},
     rig::Rig,
 };
 use super::{
-    Effort,
-    cases::{CLIENTS4, CLIENTS6},
-    machine::Machine,
+    Effort, machine,
     section::{Better, Figure, Section, median},
 };
 
-/// Packets of one system call: few enough that most calls are not interrupted, and many beside the
-/// RCU grace periods that the kernel waits for around each.
-const SLICE: u32 = 150_000;
+/// Packets of one system call: few enough that most calls are not interrupted.
+const SLICE: u32 = 50_000;
 /// Times that a pass is measured before a lost packet is the end.
 const ATTEMPTS: usize = 3;
+
+/// How much is measured.
+#[derive(Clone, Copy, Debug)]
+struct Amount {
+    /// Times that every case is measured.
+    passes: usize,
+    /// Of [`SLICE`] packets each, in a pass.
+    slices: u32,
+}
+
+impl Amount {
+    fn of(effort: Effort) -> Self {
+        match effort {
+            Effort::Full => Self {
+                passes: 5,
+                slices: 20,
+            },
+            Effort::Quick => Self {
+                passes: 3,
+                slices: 3,
+            },
+        }
+    }
+}
 
 /// Measures all cases in turn, as often as there are passes.
 ///
@@ -42,29 +61,36 @@ const ATTEMPTS: usize = 3;
 ///
 /// Not root; a kernel without live frames, or whose veth has no native XDP; or a run that lost
 /// packets, or did not do with them what it was to do.
-pub fn run(effort: Effort) -> anyhow::Result<Section> {
-    // A thread of its own: the caller's stays on all CPUs, at its own priority.
-    thread::scope(|scope| {
-        let measuring = scope.spawn(|| measure_all(effort));
-        measuring
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+pub(super) fn run(effort: Effort) -> anyhow::Result<Section> {
+    let Amount { passes, slices } = Amount::of(effort);
+    let (figures, place) = machine::in_a_quiet_place(|place| {
+        let figures = figures(Amount { passes, slices })?;
+        Ok((figures, place))
+    })?;
+    Ok(Section {
+        name: "wire".to_owned(),
+        title: "What a packet costs on the wire".to_owned(),
+        method: format!(
+            "From one veth pair through the program in native mode, and out of the same pair (two \
+             arms: of another one) to a program that\ncounts, {place}: {passes} passes of {} XDP \
+             frames of 64 bytes (IPv6: 80), of which none was lost.\nThe generator's cost is \
+             subtracted.",
+            slices * SLICE
+        ),
+        reference: Some(REFERENCE.to_owned()),
+        figures,
     })
 }
 
-fn measure_all(effort: Effort) -> anyhow::Result<Section> {
-    Machine::settle().context("pin the benchmark to a CPU")?;
-    let mut rig = Rig::new()?;
-    rig.establish(|balancer| &balancer.ipv4, CLIENTS4.established, CONNECTIONS)?;
-    rig.establish(|balancer| &balancer.ipv6, CLIENTS6.established, CONNECTIONS)?;
-    rig.establish(|balancer| &balancer.ipip, CLIENTS4.established, CONNECTIONS)?;
-
-    let cases = cases::all(rig.balancer());
+fn figures(amount: Amount) -> anyhow::Result<Vec<Figure>> {
+    let services = cases::services();
+    let cases = cases::all(&services);
+    let mut rig = Rig::new(services.into_iter().map(|(_, service)| service).collect())?;
     let mut making = Vec::new();
-    let mut samples = vec![Vec::with_capacity(effort.passes); cases.len()];
-    for _ in 0..effort.passes {
+    let mut samples = vec![Vec::with_capacity(amount.passes); cases.len()];
+    for _ in 0..amount.passes {
         for (case, samples) in cases.iter().zip(&mut samples) {
-            let sample = measure(&mut rig, case, effort.packets / 2);
+            let sample = measure(&mut rig, case, amount.slices);
             let Sample { made, sent } = sample.with_context(|| case.name.clone())?;
             samples.push(sent - made);
             making.push(made);
@@ -82,16 +108,7 @@ fn measure_all(effort: Effort) -> anyhow::Result<Section> {
         figure.ratio = Some(figure.value / reference);
     }
     figures.push(ns("making a frame (subtracted)", &making));
-    Ok(Section {
-        name: "wire".to_owned(),
-        title: "A packet on the wire".to_owned(),
-        method: "From one veth pair through the program in native mode and out of the same pair \
-                 (two arms: a second one) to a program that counts; XDP frames of 64 bytes (IPv6: \
-                 80), all on one CPU; making them is subtracted. No packet was lost."
-            .to_owned(),
-        reference: Some(REFERENCE.to_owned()),
-        figures,
-    })
+    Ok(figures)
 }
 
 /// Nanoseconds a frame.
@@ -102,9 +119,8 @@ struct Sample {
     sent: f64,
 }
 
-fn measure(rig: &mut Rig, case: &Case, packets: u32) -> anyhow::Result<Sample> {
+fn measure(rig: &mut Rig, case: &Case, slices: u32) -> anyhow::Result<Sample> {
     rig.take(case)?;
-    let slices = (packets / SLICE).max(1);
     let made = rig.make(case, slices)?;
     for attempt in 1.. {
         let before = rig.counts()?;

@@ -1,32 +1,40 @@
 //! The generator, the program under test and the sinks, at their interfaces.
 
-use std::net::IpAddr;
-
 use anyhow::{Context as _, ensure};
-use aya::programs::{Xdp, XdpMode, xdp::XdpLink};
+use aya::programs::{
+    Xdp,
+    xdp::{XdpLink, XdpMode},
+};
 
 use super::{
     SLICE,
-    cases::{Case, Out, Subject},
+    cases::{CONNECTIONS, Case, Out, Subject},
 };
 use crate::{
-    bench::{
-        balancer::{self, Balancer, Service},
-        frame::Template,
+    bench::program::{
+        balancer::{self, ANY_NUMBER, Balancer},
+        cases::Clients,
         generator::{Flows, Generator, NOTHING, SEND},
+        handshake::establish,
+        service::Service,
     },
-    lab::{Lab, Netns},
+    lab::{Lab, Netns, Topology},
 };
+
+/// Flows of each address family that the connection table is made for.
+const CAPACITY: u32 = 1_000_000;
 
 /// Fields are dropped in their order: what is attached in the lab before the lab.
 pub(super) struct Rig {
     /// The program at the balancer's interface towards the client.
     attached: Option<(Subject, XdpLink)>,
     _sinks: [XdpLink; 2],
-    out: Out,
     generator: Generator,
     balancer: Balancer,
-    /// Indices of the client's interface, and the balancer's two.
+    services: Vec<Service>,
+    /// Where the balancer sends what is for a backend.
+    out: Out,
+    /// Indices of the client's interface, and of the balancer's two.
     client: u32,
     arms: [u32; 2],
     lab: Lab,
@@ -55,28 +63,31 @@ impl Counts {
 }
 
 impl Rig {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let mut lab = Lab::with(
-            "wire",
-            &crate::lab::Topology {
-                backends: 1,
-                ..Default::default()
-            },
-        )?;
+    /// With the connections of these services, which come first through the program in test runs.
+    pub(super) fn new(services: Vec<Service>) -> anyhow::Result<Self> {
+        let mut generator = Generator::load()?;
+        let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+        for service in &services {
+            balancer.add(service.clone())?;
+            let clients = Clients::of(service.is_ipv4()).established;
+            let flows = 0..CONNECTIONS;
+            establish(&mut balancer, &mut generator, service, clients, flows, None)?;
+        }
+        balancer.expect_established(services.len() as u64 * u64::from(CONNECTIONS))?;
+
+        let topology = Topology {
+            backends: 1,
+            ..Topology::default()
+        };
+        let mut lab = Lab::with("wire", &topology)?;
         lab.clear_interfaces();
         let netns = lab.lb().netns();
-        let client = lab.client().netns().interface_index("eth0")?;
         let arms = [
             netns.interface_index("eth0")?,
             netns.interface_index("eth1")?,
         ];
-        let mut generator = Generator::load()?;
-        let mut balancer = netns.run(|| Balancer::load(arms[0]))?;
-        // No redirect is allowed to an interface before its index is known here.
-        netns.run(|| {
-            generator.redirect_to(arms[1])?;
-            balancer.send_out_of(arms[0])
-        })?;
+        netns.run(|| generator.redirect_to(arms[1]))?;
+        let client = lab.client().netns().interface_index("eth0")?;
         let mut sink = |netns: &Netns| attach(netns, "eth0", generator.xdp("sink")?);
         let sinks = [
             sink(lab.client().netns())?,
@@ -85,47 +96,34 @@ impl Rig {
         Ok(Self {
             attached: None,
             _sinks: sinks,
-            out: Out::Back,
             generator,
             balancer,
+            services,
+            out: Out::Nowhere,
             client,
             arms,
             lab,
         })
     }
 
-    pub(super) fn balancer(&self) -> &Balancer {
-        &self.balancer
-    }
-
-    /// Opens connections of `clients` through the attached program.
-    pub(super) fn establish(
-        &mut self,
-        of: fn(&Balancer) -> &Service,
-        clients: IpAddr,
-        count: u32,
-    ) -> anyhow::Result<()> {
-        self.attach(Subject::Balancer)?;
-        self.generator.test_floor(SEND)?;
-        let (generator, client) = (&mut self.generator, self.client);
-        let netns = self.lab.client().netns();
-        let mut send = |template: &Template, flows, packets| {
-            netns.run(|| generator.run_live(template, flows, packets, client))?;
-            Ok(())
-        };
-        self.balancer.establish(of, &mut send, clients, count, None)
-    }
-
     /// Attaches the program of a case, and leads its packets to where they shall go.
     pub(super) fn take(&mut self, case: &Case) -> anyhow::Result<()> {
         self.attach(case.subject)?;
         if case.subject == Subject::Balancer && self.out != case.out {
-            let out = match case.out {
-                Out::Through => self.arms[1],
-                Out::Back | Out::Nowhere => self.arms[0],
+            let [back, through] = self.arms;
+            let out = if case.out == Out::Through {
+                through
+            } else {
+                back
             };
-            let balancer = &mut self.balancer;
-            self.lab.lb().netns().run(|| balancer.send_out_of(out))?;
+            let (balancer, services) = (&mut self.balancer, &self.services);
+            // An index means an interface of the namespace that it is written in.
+            self.lab.lb().netns().run(|| {
+                let mut writes = services
+                    .iter()
+                    .flat_map(|service| service.write_backends(out));
+                writes.try_for_each(|write| balancer.apply(&write))
+            })?;
             self.out = case.out;
         }
         Ok(())
@@ -164,21 +162,17 @@ impl Rig {
     fn run(&mut self, case: &Case, slices: u32) -> anyhow::Result<Vec<f64>> {
         let (generator, client) = (&mut self.generator, self.client);
         ensure!(case.flows.is_power_of_two(), "flows are drawn by a mask");
-        self.lab.client().netns().run(|| {
-            let first =
-                generator.run_live(&case.template, Flows::Random(case.flows), SLICE, client)?;
-            let mut times = vec![first];
-            for _ in 1..slices {
-                times.push(generator.resume_live(&case.template, SLICE, client)?);
-            }
-            Ok(times.iter().map(|t| t.as_secs_f64() * 1e9).collect())
-        })
+        let flows = Flows::Random(case.flows);
+        let netns = self.lab.client().netns();
+        let times =
+            netns.run(|| generator.run_live(&case.template, flows, slices, SLICE, client))?;
+        Ok(times.iter().map(|time| time.as_secs_f64() * 1e9).collect())
     }
 
     pub(super) fn counts(&self) -> anyhow::Result<Counts> {
         Ok(Counts {
             arrived: self.generator.arrived()?,
-            balancer: self.balancer.counts()?,
+            balancer: self.balancer.counts(&self.services)?,
         })
     }
 }
