@@ -18,12 +18,17 @@ pub struct Decap {
 
 impl Decap {
     pub fn on(lab: &Lab, host: &Host) -> Result<Self> {
+        Self::on_with(lab, host, &Binaries::locate()?)
+    }
+
+    /// The same with programs of the caller's choice.
+    pub fn on_with(lab: &Lab, host: &Host, binaries: &Binaries) -> Result<Self> {
         static NEXT: AtomicU32 = AtomicU32::new(1);
         mount_bpffs()?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         Ok(Self {
             netns: host.netns().clone(),
-            lbctl: Binaries::locate()?.lbctl(),
+            lbctl: binaries.lbctl(),
             // The name is the lab's, for its sweep.
             bpffs: Path::new(BPFFS).join(format!("{}-decap-{number}", lab.name())),
         })

@@ -91,7 +91,7 @@ impl Stage {
                 .ip(&format!("address add 10.2.0.{number}/24 dev eth1"))?;
         }
         let servers = serve(host, lab.directory())?;
-        let decap = Decap::on(&lab, host)?;
+        let decap = Decap::on_with(&lab, host, &binaries)?;
         lab.clear_interfaces();
         Ok(Self {
             running: Running::Nothing,
