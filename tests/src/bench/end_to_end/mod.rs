@@ -8,10 +8,11 @@
 //! `direct` is the wire past the balancer: nothing that somebody who asks without a balancer would
 //! not have. So whatever an extra host and its two links cost counts against each balancer, ours
 //! included. `routed` is the way that all balancers take, with nothing but the kernel's routing in
-//! the middle. Every interface has GRO, as network cards have; senders' offloads are off, as frames
-//! come from cards with complete checksums and of the link's size. Everybody balances two addresses
-//! of the servers. In `dsr`, `ipip` and `gue` the servers answer by the bypass, and the program
-//! `lb-decap` takes what is tunnelled out.
+//! the middle. Every interface has GRO, as network cards have; client and servers send without
+//! offloads, as frames come from cards with complete checksums and of the link's size. The balancer's
+//! own interfaces keep their offloads, by which proxies send in large pieces. Everybody balances two
+//! addresses of the servers. In `dsr`, `ipip` and `gue` the servers answer by the bypass, and the
+//! program `lb-decap` takes what is tunnelled out.
 //!
 //! A contender has the balancer to itself during its turn. Contenders take turns, round by round, at
 //! ordinary priority on all CPUs, each turn with a client's address of its own.
