@@ -5,6 +5,7 @@
 
 mod bpffs;
 mod convert;
+mod counters;
 pub mod decap;
 mod ender;
 mod flows;

@@ -48,6 +48,81 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     }
 }
 
+/// Reads elements `first`, `first + 1`, … of an array with 32-bit keys into `values`, `count` at the
+/// most, all at one stroke; how many there are. Of a per-CPU array an element is the values of all
+/// possible CPUs one behind the other, each in whole words.
+///
+/// # Errors
+///
+/// The kernel's; it has no such call for per-CPU arrays before Linux 5.13.
+pub(super) fn read_elements(
+    map: BorrowedFd<'_>,
+    first: u32,
+    count: u32,
+    values: &mut [u64],
+) -> io::Result<u32> {
+    const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+    let mut keys = vec![0_u32; count as usize];
+    let mut next = 0_u32;
+    // The kernel begins behind the key that it is given.
+    let before = first.checked_sub(1);
+    let mut batch = Batch::of(map, count, &mut keys, values);
+    batch.before = before
+        .as_ref()
+        .map_or(0, |key| std::ptr::from_ref(key) as u64);
+    batch.next = (&raw mut next) as u64;
+    // SAFETY: the attributes are those of this command; keys and values have room for `count`
+    // elements, as `Batch::of` has seen to, and everything lives until the call returns.
+    match unsafe { bpf_inout(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
+        // There are no more than were read.
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(batch.count),
+        result => result.map(|_| batch.count),
+    }
+}
+
+/// Writes `count` elements from `first` on of an array with 32-bit keys; `values` are as for
+/// [`read_elements`].
+pub(super) fn write_elements(
+    map: BorrowedFd<'_>,
+    first: u32,
+    count: u32,
+    values: &[u64],
+) -> io::Result<()> {
+    const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+    let mut keys: Vec<u32> = (first..first + count).collect();
+    let mut batch = Batch::of(map, count, &mut keys, values);
+    // SAFETY: as for `read_elements`; the kernel only reads here.
+    unsafe { bpf_inout(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+}
+
+/// The part of `union bpf_attr` that `BPF_MAP_*_BATCH` reads, and writes `count` of.
+#[repr(C)]
+struct Batch {
+    before: u64,
+    next: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map: u32,
+    element_flags: u64,
+    flags: u64,
+}
+
+impl Batch {
+    fn of(map: BorrowedFd<'_>, count: u32, keys: &mut [u32], values: &[u64]) -> Self {
+        Self {
+            before: 0,
+            next: 0,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_ptr() as u64,
+            count,
+            map: map.as_raw_fd() as u32,
+            element_flags: 0,
+            flags: 0,
+        }
+    }
+}
+
 /// Detaches the program of the link that is pinned at `path` from its interface.
 ///
 /// Removing the pin does so too, but the kernel takes its time over that; after this call the
@@ -132,15 +207,30 @@ fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 ///
 /// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives.
 unsafe fn bpf<A>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+    // SAFETY: as the caller promises.
+    unsafe { call_bpf(command, std::ptr::from_ref(attributes), size_of::<A>()) }
+}
+
+/// The same for a command that writes to its attributes.
+///
+/// # Safety
+///
+/// As for [`bpf`].
+unsafe fn bpf_inout<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
+    // SAFETY: as the caller promises.
+    unsafe { call_bpf(command, std::ptr::from_mut(attributes), size_of::<A>()) }
+}
+
+/// # Safety
+///
+/// As for [`bpf`]; where the command writes to its attributes, they may be written to.
+unsafe fn call_bpf<A>(
+    command: libc::c_long,
+    attributes: *const A,
+    length: usize,
+) -> io::Result<i32> {
     // SAFETY: as the caller promises; the kernel takes what is not there as zero.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_bpf,
-            command,
-            std::ptr::from_ref(attributes),
-            size_of::<A>(),
-        )
-    };
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, length) };
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result as i32),

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeSet, HashMap as Index},
+    io,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
     sync::{
@@ -10,20 +11,16 @@ use std::{
     },
 };
 
-use aya::maps::{
-    Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray,
-    PerCpuValues,
-};
+use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError};
 use lb_common::{
     reason::Reason,
-    records::{
-        self, BackendCounters, Endpoint4, Endpoint6, MAX_BACKENDS, MAX_SERVICES, pairs_in_half,
-    },
+    records::{self, Endpoint4, Endpoint6, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
 };
 
 use super::{
     BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer,
     convert::{self, Endpoint},
+    counters::Counters,
     kernel::map_data,
     mapped::MappedArray,
     plain::{Plain, words},
@@ -56,13 +53,12 @@ pub struct KernelWriter {
     tables: Index<ServiceId, Table>,
     listens: EndpointMaps,
     endpoints: EndpointMaps,
-    backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
-    reason_counters: PerCpuArray<MapData, u64>,
+    backend_counters: Counters<5>,
+    reason_counters: Counters<1>,
     samples: Arc<Samples>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
     snat: SnatWriter,
-    cpus: usize,
 }
 
 /// A service's slot table in memory: pairs of slots, two halves.
@@ -86,8 +82,6 @@ impl KernelWriter {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
         };
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(_, error)| DataPlaneError::new("count the CPUs", error))?;
         let services = map_data(open("SERVICES")?)?;
         let backends = map_data(open("BACKENDS")?)?;
         Ok(Self {
@@ -114,17 +108,12 @@ impl KernelWriter {
                     .try_into()
                     .map_err(opened("BACKEND_BY_ADDRESS6"))?,
             },
-            backend_counters: open("BACKEND_COUNTERS")?
-                .try_into()
-                .map_err(opened("BACKEND_COUNTERS"))?,
-            reason_counters: open("REASON_COUNTERS")?
-                .try_into()
-                .map_err(opened("REASON_COUNTERS"))?,
+            backend_counters: Counters::new(open("BACKEND_COUNTERS")?)?,
+            reason_counters: Counters::new(open("REASON_COUNTERS")?)?,
             samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
             snat: SnatWriter::new(open, ports)?,
-            cpus,
         })
     }
 
@@ -193,19 +182,19 @@ impl KernelWriter {
         Some(())
     }
 
-    fn clear_service(&mut self, service: ServiceId) -> Result<(), MapError> {
-        if let Some(words) = record(&self.services, service.0) {
-            words[SLOTS_AND_HALF].store(0, Ordering::Release);
-            for word in words {
-                word.store(0, Ordering::Relaxed);
+    /// Clears the records of `count` services from `first` on, and all that was counted for them.
+    fn clear_services(&mut self, ServiceId(first): ServiceId, count: u16) -> io::Result<()> {
+        for id in first..first + count {
+            if let Some(words) = record(&self.services, id) {
+                words[SLOTS_AND_HALF].store(0, Ordering::Release);
+                for word in words {
+                    word.store(0, Ordering::Relaxed);
+                }
             }
         }
-        for reason in 0..Reason::ROW {
-            let index = u32::from(service.0) * Reason::ROW + reason;
-            self.reason_counters
-                .set(index, PerCpuValues::try_from(vec![0; self.cpus])?, 0)?;
-        }
-        self.samples.forget(service);
+        let row = |services: u16| u32::from(services) * Reason::ROW;
+        self.reason_counters.clear(row(first), row(count))?;
+        (first..first + count).for_each(|id| self.samples.forget(ServiceId(id)));
         Ok(())
     }
 
@@ -230,16 +219,18 @@ impl KernelWriter {
         Ok(())
     }
 
-    fn clear_backend(&mut self, backend: BackendIndex) -> Result<(), MapError> {
-        if let Some(words) = record(&self.backends, backend.0) {
-            words[BACKEND_SERVICE].store(0, Ordering::Release);
-            for word in words {
-                word.store(0, Ordering::Relaxed);
+    /// Clears the records of `count` backends from `first` on, and all that was counted for them.
+    fn clear_backends(&mut self, BackendIndex(first): BackendIndex, count: u16) -> io::Result<()> {
+        for index in first..first + count {
+            if let Some(words) = record(&self.backends, index) {
+                words[BACKEND_SERVICE].store(0, Ordering::Release);
+                for word in words {
+                    word.store(0, Ordering::Relaxed);
+                }
             }
         }
-        let zero = vec![Plain(BackendCounters::default()); self.cpus];
         self.backend_counters
-            .set(u32::from(backend.0), PerCpuValues::try_from(zero)?, 0)
+            .clear(u32::from(first), u32::from(count))
     }
 
     fn listen(&mut self, address: SocketAddr, service: ServiceId) -> Result<(), MapError> {
@@ -280,27 +271,30 @@ impl KernelWriter {
     }
 
     /// Also those without a record: an earlier life may have ended before it cleared the counters.
-    fn prune_backends(&mut self, keep: &BTreeSet<BackendIndex>) -> Result<(), MapError> {
-        (1..MAX_BACKENDS as u16)
-            .map(BackendIndex)
-            .filter(|index| !keep.contains(index))
-            .try_for_each(|index| self.clear_backend(index))
+    fn prune_backends(&mut self, keep: &BTreeSet<BackendIndex>) -> io::Result<()> {
+        gaps(MAX_BACKENDS as u16, keep.iter().map(|index| index.0))
+            .try_for_each(|(first, count)| self.clear_backends(BackendIndex(first), count))
     }
 
     fn prune_services(&mut self, keep: &BTreeSet<ServiceId>) -> Result<(), DataPlaneError> {
-        (1..MAX_SERVICES as u16)
-            .map(ServiceId)
-            .filter(|id| !keep.contains(id))
-            .try_for_each(|service| {
+        let failed = |error| DataPlaneError::new("clear what no service has", error);
+        for (first, count) in gaps(MAX_SERVICES as u16, keep.iter().map(|id| id.0)) {
+            for service in (first..first + count).map(ServiceId) {
                 self.apply(&MapWrite::RemoveTable { service })?;
-                self.apply(&MapWrite::ClearService { service })
-            })
+                self.snat.clear_pool(service)?;
+            }
+            self.clear_services(ServiceId(first), count)
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
 impl Writer for KernelWriter {
     fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError> {
         let failed = |error: MapError| DataPlaneError::new(format!("apply {write:?}"), error);
+        let cannot_clear =
+            |error: io::Error| DataPlaneError::new(format!("apply {write:?}"), error);
         match write {
             MapWrite::CreateTable { service, slots } => self.create_table(*service, *slots),
             MapWrite::WriteTable { service, slots } => self.write_table(*service, slots),
@@ -323,7 +317,7 @@ impl Writer for KernelWriter {
                 })
             }
             MapWrite::ClearService { service } => {
-                self.clear_service(*service).map_err(failed)?;
+                self.clear_services(*service, 1).map_err(cannot_clear)?;
                 self.snat.clear_pool(*service)
             }
             MapWrite::Listen { address, service } => {
@@ -331,7 +325,9 @@ impl Writer for KernelWriter {
             }
             MapWrite::Unlisten { address } => self.unlisten(*address).map_err(failed),
             MapWrite::WriteBackend { backend, record } => self.write_backend(*backend, record),
-            MapWrite::ClearBackend { backend } => self.clear_backend(*backend).map_err(failed),
+            MapWrite::ClearBackend { backend } => {
+                self.clear_backends(*backend, 1).map_err(cannot_clear)
+            }
             MapWrite::BindEndpoint { address, backend } => self
                 .endpoints
                 .insert(address.ip(), address.port(), u32::from(backend.0))
@@ -347,7 +343,8 @@ impl Writer for KernelWriter {
                 services,
             } => {
                 self.prune_endpoints(endpoints).map_err(failed)?;
-                self.prune_backends(backends).map_err(failed)?;
+                self.prune_backends(backends)
+                    .map_err(|error| DataPlaneError::new("clear what no backend has", error))?;
                 self.prune_services(services)
             }
         }
@@ -432,6 +429,18 @@ fn keep_second_half(new: u64, kept: u64) -> u64 {
     join(split(new).0, split(kept).1)
 }
 
+/// What of `1..end` is not in `keep`, which ascends: where each stretch begins, and how many.
+fn gaps(end: u16, keep: impl Iterator<Item = u16>) -> impl Iterator<Item = (u16, u16)> {
+    let mut next = 1;
+    keep.chain([end])
+        .map(move |kept| {
+            let gap = (next, kept.saturating_sub(next));
+            next = kept.saturating_add(1).max(next);
+            gap
+        })
+        .filter(|(_, count)| *count > 0)
+}
+
 /// Two slots as they stand in a [`lb_common::records::SlotPair`].
 fn pair_word(first: records::Slot, second: records::Slot) -> u64 {
     let bytes = |number: u16| number.to_ne_bytes();
@@ -440,4 +449,18 @@ fn pair_word(first: records::Slot, second: records::Slot) -> u64 {
     let [e, f] = bytes(second.primary);
     let [g, h] = bytes(second.secondary);
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_all_that_is_not_kept() {
+        let gaps = |end, keep: &[u16]| gaps(end, keep.iter().copied()).collect::<Vec<_>>();
+        assert_eq!(gaps(8, &[]), [(1, 7)]);
+        assert_eq!(gaps(8, &[1, 2, 5]), [(3, 2), (6, 2)]);
+        assert_eq!(gaps(8, &[4, 7]), [(1, 3), (5, 2)]);
+        assert_eq!(gaps(3, &[1, 2]), []);
+    }
 }
