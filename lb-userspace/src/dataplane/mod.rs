@@ -3,6 +3,7 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod births;
 mod bpffs;
 mod convert;
 mod counters;
