@@ -8,6 +8,7 @@
 
 mod balancer;
 mod cases;
+pub mod control;
 mod frame;
 mod generator;
 mod machine;
