@@ -340,13 +340,9 @@ impl TableInUse {
     fn new(base: Arc<BaseTable>, usable: BTreeMap<SocketAddr, BackendIndex>) -> Self {
         let addresses: BTreeSet<SocketAddr> = usable.keys().copied().collect();
         let overlaid = base.overlay(&addresses);
-        let index = |owner: Option<SocketAddr>| usable.get(&owner?).copied();
         let slots = overlaid
-            .slots()
-            .map(|(primary, secondary)| Slot {
-                primary: index(primary),
-                secondary: index(secondary),
-            })
+            .slots_of(|owner| usable.get(&owner).copied())
+            .map(|(primary, secondary)| Slot { primary, secondary })
             .collect();
         let shares = overlaid
             .slot_counts()
