@@ -99,6 +99,8 @@ pub(super) fn read_elements(
     }
 }
 
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+
 /// Writes `count` elements from `first` on of an array with 32-bit keys; `values` are as for
 /// [`read_elements`].
 pub(super) fn write_elements(
@@ -107,10 +109,28 @@ pub(super) fn write_elements(
     count: u32,
     values: &[u64],
 ) -> io::Result<()> {
-    const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
     let mut keys: Vec<u32> = (first..first + count).collect();
     let mut batch = Batch::of(map, count, &mut keys, values);
     // SAFETY: as for `read_elements`; the kernel only reads here.
+    unsafe { bpf_inout(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+}
+
+/// Puts maps into a map of maps with 32-bit keys, all at one stroke.
+///
+/// # Errors
+///
+/// The kernel's; it has no such call before Linux 5.19.
+pub(super) fn install_maps(
+    outer: BorrowedFd<'_>,
+    keys: &[u32],
+    maps: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let descriptors: Vec<u32> = maps.iter().map(|map| map.as_raw_fd() as u32).collect();
+    let mut keys = keys.to_vec();
+    let count = keys.len().min(descriptors.len()) as u32;
+    let mut batch = Batch::of(outer, count, &mut keys, &[]);
+    batch.values = descriptors.as_ptr() as u64;
+    // SAFETY: as for `read_elements`; the kernel only reads here, a descriptor of 32 bits for each.
     unsafe { bpf_inout(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
 }
 

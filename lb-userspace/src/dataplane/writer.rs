@@ -1,7 +1,7 @@
 //! Executes a plan's steps on the maps.
 
 use std::{
-    collections::{BTreeSet, HashMap as Index},
+    collections::{BTreeMap, BTreeSet, HashMap as Index},
     io,
     net::{IpAddr, SocketAddr},
     os::fd::AsFd as _,
@@ -16,6 +16,8 @@ use lb_common::{
     reason::Reason,
     records::{self, Endpoint4, Endpoint6, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
 };
+
+use tracing::debug;
 
 use super::{
     BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer,
@@ -43,6 +45,9 @@ const SLOT_TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 
 type SlotTable = Array<MapData, u64>;
 
+/// Slot tables that are installed together: each is an open file until then.
+const MOST_WAITING: usize = 128;
+
 /// The aya side of [`Writer`].
 pub struct KernelWriter {
     services: MappedArray<[AtomicU64; 8]>,
@@ -51,6 +56,8 @@ pub struct KernelWriter {
     /// The same map, for what aya has no call for.
     slot_tables_data: MapData,
     tables: Index<ServiceId, Table>,
+    /// Slot tables that are made, and installed before anything else is written.
+    waiting: BTreeMap<ServiceId, SlotTable>,
     listens: EndpointMaps,
     endpoints: EndpointMaps,
     backend_counters: Counters<5>,
@@ -92,6 +99,7 @@ impl KernelWriter {
                 .map_err(opened("SLOT_TABLES"))?,
             slot_tables_data: map_data(open("SLOT_TABLES")?)?,
             tables: Index::new(),
+            waiting: BTreeMap::new(),
             listens: EndpointMaps {
                 v4: open("SERVICE_BY_LISTEN4")?
                     .try_into()
@@ -119,23 +127,67 @@ impl KernelWriter {
 
     fn create_table(&mut self, service: ServiceId, slots: u32) -> Result<(), DataPlaneError> {
         let entries = 2 * pairs_in_half(slots);
-        let index = u32::from(service.0);
-        let table = match self.slot_tables.get(&index, 0) {
+        let make = || {
+            SlotTable::create(entries, SLOT_TABLE_FLAGS)
+                .map_err(|error| DataPlaneError::new("make a slot table", error))
+        };
+        let table = match self.slot_tables.get(&u32::from(service.0), 0) {
             Ok(table) if table.len() == entries => table,
-            Ok(_) | Err(MapError::KeyNotFound) => {
-                let table = SlotTable::create(entries, SLOT_TABLE_FLAGS)
-                    .map_err(|error| DataPlaneError::new("make a slot table", error))?;
-                self.slot_tables
-                    .set(index, &table, 0)
-                    .map_err(|error| DataPlaneError::new("install a slot table", error))?;
+            Ok(_) => {
+                let table = make()?;
+                self.install_table(service, &table)?;
                 table
+            }
+            Err(MapError::KeyNotFound) => {
+                let table = make()?;
+                let pairs = mapped(table.map(), entries, "slot table")?;
+                self.tables.insert(service, Table { pairs, slots });
+                self.waiting.insert(service, table);
+                return if self.waiting.len() < MOST_WAITING {
+                    Ok(())
+                } else {
+                    self.install_tables()
+                };
             }
             Err(error) => return Err(DataPlaneError::new("find a slot table", error)),
         };
-        let data = table.map();
-        let pairs = mapped(data, entries, "slot table")?;
+        let pairs = mapped(table.map(), entries, "slot table")?;
         self.tables.insert(service, Table { pairs, slots });
         Ok(())
+    }
+
+    /// Installs the tables that wait for it, so that the kernel waits for RCU once for all of them.
+    fn install_tables(&mut self) -> Result<(), DataPlaneError> {
+        if self.waiting.len() > 1 {
+            let ids: Vec<_> = self.waiting.keys().map(|id| u32::from(id.0)).collect();
+            let tables: Vec<_> = self
+                .waiting
+                .values()
+                .map(|t| t.map().fd().as_fd())
+                .collect();
+            match sys::install_maps(self.slot_tables_data.fd().as_fd(), &ids, &tables) {
+                Ok(()) => self.waiting.clear(),
+                // Before Linux 5.19 there is no such call for maps of maps.
+                Err(error) => debug!(%error, "slot tables are installed one by one"),
+            }
+        }
+        while let Some((service, table)) = self.waiting.pop_first() {
+            if let Err(error) = self.install_table(service, &table) {
+                self.waiting.insert(service, table);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn install_table(
+        &mut self,
+        service: ServiceId,
+        table: &SlotTable,
+    ) -> Result<(), DataPlaneError> {
+        self.slot_tables
+            .set(u32::from(service.0), table, 0)
+            .map_err(|error| DataPlaneError::new("install a slot table", error))
     }
 
     /// Writes the half that no packet reads, then makes it the one in use.
@@ -292,6 +344,9 @@ impl KernelWriter {
 
 impl Writer for KernelWriter {
     fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError> {
+        if !matches!(write, MapWrite::CreateTable { .. }) {
+            self.install_tables()?;
+        }
         let failed = |error: MapError| DataPlaneError::new(format!("apply {write:?}"), error);
         let cannot_clear =
             |error: io::Error| DataPlaneError::new(format!("apply {write:?}"), error);
