@@ -4,6 +4,7 @@
 //! daemon and in tests, and it is the tests on the host that prove it.
 //!
 //! * [`records`]: what stands in the maps, byte by byte.
+//! * [`endpoints`]: who listens or answers at an address and port.
 //! * [`flow`]: the connection table: one cache line a bucket, one record for both directions.
 //! * [`flood`]: when SYNs are a flood.
 //! * [`tcp`]: the life of a TCP connection as a middlebox sees it.
@@ -21,6 +22,7 @@
 pub mod checksum;
 pub mod decap;
 pub mod ecn;
+pub mod endpoints;
 pub mod flood;
 pub mod flow;
 pub mod hash;

@@ -9,7 +9,7 @@ use crate::tcp::TimeoutClass;
 
 /// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
 /// below a directory of this name and never adopts those of another.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
 pub const MAX_SERVICES: u32 = 1024;
@@ -19,6 +19,9 @@ pub const MAX_BACKENDS: u32 = 16384;
 pub const MAX_LAST_HOPS: u32 = 4096;
 /// Backend records that may share one address and port (the same backend in several services).
 pub const MAX_SHARED_ENDPOINT: u32 = 8;
+/// Lines of the tables by which services and backends are found ([`crate::endpoints`]).
+pub const LISTEN_LINES: u32 = MAX_SERVICES;
+pub const BACKEND_LINES: u32 = MAX_BACKENDS;
 /// Slots of the largest table.
 pub const MAX_SLOTS: u32 = 65_537;
 /// Addresses to send from (`full-nat`) have indices 1 to `MAX_SNAT_ADDRESSES - 1`; 0 stands for
@@ -155,6 +158,8 @@ pub struct Settings {
     pub flood_limit: u32,
     /// 1: echo requests to service addresses are answered; 0: they pass to the host.
     pub answer_echo: u32,
+    /// Nanoseconds, modulo 2^64, that `CLOCK_MONOTONIC` is ahead of the kernel's jiffies.
+    pub clock_offset: u64,
 }
 
 /// Bytes of the ring buffer of samples, a power of two and a multiple of the page size: about a
@@ -209,6 +214,17 @@ pub struct Hop {
     pub reserved: u32,
 }
 
+impl Hop {
+    /// Of the station that it leads to, where its addresses differ from others' most often.
+    #[inline(always)]
+    #[must_use]
+    pub const fn hash(&self) -> u32 {
+        let [_, _, a, b, c, d] = self.destination;
+        let station = u32::from_ne_bytes([a, b, c, d]) ^ self.ifindex << 24;
+        station.wrapping_mul(0x9e37_79b9) >> 8
+    }
+}
+
 /// A backend of one service, by backend index. One cache line.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,26 +256,6 @@ impl Backend {
     pub const IPV6: u16 = 2;
     /// Its service's forwarding is [`forwarding::FULL_NAT`].
     pub const FULL_NAT: u16 = 4;
-}
-
-/// Key of the maps from (address, port) to a service and to a backend, IPv4.
-///
-/// Port 0 marks an address that at least one service listens on.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint4 {
-    pub address: [u8; 4],
-    pub port: [u8; 2],
-    pub reserved: [u8; 2],
-}
-
-/// The same for IPv6.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Endpoint6 {
-    pub address: [u8; 16],
-    pub port: [u8; 2],
-    pub reserved: [u8; 6],
 }
 
 /// Counters of a backend: one CPU's in the map, sums of them elsewhere. Bytes are those of the IP packets.
@@ -308,11 +304,9 @@ pub const fn pairs_in_half(slots: u32) -> u32 {
 
 const _: () = assert!(size_of::<Service>() == 64);
 const _: () = assert!(size_of::<Tunnel>() == 32);
-const _: () = assert!(size_of::<Settings>() == 8);
+const _: () = assert!(size_of::<Settings>() == 16);
 const _: () = assert!(size_of::<Sample>() == 56);
 const _: () = assert!(size_of::<Hop>() == 32);
 const _: () = assert!(size_of::<Backend>() == 64);
-const _: () = assert!(size_of::<Endpoint4>() == 8);
-const _: () = assert!(size_of::<Endpoint6>() == 24);
 const _: () = assert!(size_of::<BackendCounters>() == 40);
 const _: () = assert!(size_of::<SlotPair>() == 8);

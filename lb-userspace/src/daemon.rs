@@ -19,7 +19,8 @@ use crate::{
     api::{self, Ended, Socket},
     config::{Config, Echo},
     dataplane::{
-        self, AttachMode, DataPlane, DataPlaneError, Ender, Endings, KernelReader, Reader as _,
+        self, AttachMode, Clock, DataPlane, DataPlaneError, Ender, Endings, KernelReader,
+        Reader as _,
     },
     endings,
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
@@ -92,6 +93,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     observe_next_hops(&engine)?;
     observe_health(&engine);
     end_connections(&engine, data_plane.ender())?;
+    keep_time(data_plane.clock());
 
     let data_plane = Mutex::new(Some(data_plane));
     let detach = move || match data_plane
@@ -240,6 +242,20 @@ fn end_connections(engine: &Handle, ender: Arc<Ender>) -> anyhow::Result<()> {
         }
     });
     Ok(())
+}
+
+/// Corrects the packet path's clock for as long as the daemon runs.
+fn keep_time(clock: Arc<Clock>) {
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(Clock::INTERVAL);
+        loop {
+            interval.tick().await;
+            if let Err(error) = clock.correct() {
+                let error: &dyn std::error::Error = &error;
+                warn!(error, "the packet path's clock is not corrected");
+            }
+        }
+    });
 }
 
 /// Calls `update` with the current snapshot and with every later one.

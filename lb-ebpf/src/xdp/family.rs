@@ -17,15 +17,13 @@ pub(crate) trait Family: Sized {
     type Header: Header + 'static;
     type Key: Copy;
     type Bucket: Bucket<Key = Self::Key, Word = SharedWord> + 'static;
-    /// Key of the maps from (address, port) to services and to backends: the words of
-    /// [`lb_common::records::Endpoint4`] or [`lb_common::records::Endpoint6`]. Words, because the
-    /// kernel reads keys word by word, and a word that was just written in pieces stalls it.
-    type Endpoint: 'static;
 
     /// The program that opens connections of this family.
     const OPEN: Program;
     /// The one that balances those of `full-nat` services.
     const FULL_NAT: Program;
+    /// Whether [`Family::endpoint`] names an endpoint exactly.
+    const ENDPOINTS_ARE_EXACT: bool;
     /// `AF_INET` or `AF_INET6`.
     const AF: u8;
     /// Bytes of an IP header and a TCP header without options, which an MSS does not count
@@ -55,9 +53,11 @@ pub(crate) trait Family: Sized {
     /// Into the words of `bpf_fib_lookup`'s parameters.
     fn fib_words(address: Self::Address) -> [u32; 4];
 
-    fn endpoint(address: Self::Address, port: [u8; 2]) -> Self::Endpoint;
-    fn service_map() -> &'static aya_ebpf::maps::HashMap<Self::Endpoint, u32>;
-    fn backend_map() -> &'static aya_ebpf::maps::HashMap<Self::Endpoint, u32>;
+    /// Key of address and port in an endpoint table ([`lb_common::endpoints`]).
+    fn endpoint(address: Self::Address, port: [u8; 2]) -> u64;
+    fn listens() -> &'static maps::EndpointTable;
+    fn repliers() -> &'static maps::EndpointTable;
+    fn service_addresses() -> &'static aya_ebpf::maps::HashMap<Self::Address, u32>;
 
     fn key(client: Self::Address, port: [u8; 2], service: u16) -> Self::Key;
     /// Address, port and service id of a key.

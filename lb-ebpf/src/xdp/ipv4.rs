@@ -1,9 +1,8 @@
 use aya_ebpf::maps::HashMap;
 use lb_common::{
-    checksum,
+    checksum, endpoints,
     flow::{Bucket4, FlowKey4},
     reason::Reason,
-    records::Endpoint4,
 };
 use network_types::ip::Ipv4Hdr;
 
@@ -30,12 +29,12 @@ const FRAGMENT: u16 = 0x3fff;
 impl Family for Ipv4 {
     type Address = u32;
     type Bucket = Bucket4<SharedWord>;
-    type Endpoint = u64;
     type Header = Ipv4Hdr;
     type Key = FlowKey4;
 
     const OPEN: Program = Program::Open4;
     const FULL_NAT: Program = Program::FullNat4;
+    const ENDPOINTS_ARE_EXACT: bool = true;
     const AF: u8 = 2;
     const TCP_AND_IP: u16 = 40;
 
@@ -152,18 +151,22 @@ impl Family for Ipv4 {
 
     #[inline(always)]
     fn endpoint(address: u32, port: [u8; 2]) -> u64 {
-        const { assert!(size_of::<u64>() == size_of::<Endpoint4>()) };
-        u64::from(address) | u64::from(u16::from_ne_bytes(port)) << 32
+        endpoints::key4(address, u16::from_ne_bytes(port))
     }
 
     #[inline(always)]
-    fn service_map() -> &'static HashMap<u64, u32> {
-        &maps::SERVICE_BY_LISTEN4
+    fn listens() -> &'static maps::EndpointTable {
+        &maps::LISTENS4
     }
 
     #[inline(always)]
-    fn backend_map() -> &'static HashMap<u64, u32> {
-        &maps::BACKEND_BY_ADDRESS4
+    fn repliers() -> &'static maps::EndpointTable {
+        &maps::REPLIERS4
+    }
+
+    #[inline(always)]
+    fn service_addresses() -> &'static HashMap<u32, u32> {
+        &maps::SERVICE_ADDRESSES4
     }
 
     #[inline(always)]

@@ -1,8 +1,8 @@
 use aya_ebpf::maps::HashMap;
 use lb_common::{
+    endpoints,
     flow::{Bucket6, FlowKey6},
     reason::Reason,
-    records::Endpoint6,
 };
 use network_types::ip::Ipv6Hdr;
 
@@ -51,12 +51,12 @@ const MAX_EXTENSION_BYTES: usize = 2047;
 impl Family for Ipv6 {
     type Address = [u64; 2];
     type Bucket = Bucket6<SharedWord>;
-    type Endpoint = [u64; 3];
     type Header = Ipv6Hdr;
     type Key = FlowKey6;
 
     const OPEN: Program = Program::Open6;
     const FULL_NAT: Program = Program::FullNat6;
+    const ENDPOINTS_ARE_EXACT: bool = false;
     const AF: u8 = 10;
     const TCP_AND_IP: u16 = 60;
 
@@ -197,19 +197,23 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn endpoint([first, second]: [u64; 2], port: [u8; 2]) -> [u64; 3] {
-        const { assert!(size_of::<[u64; 3]>() == size_of::<Endpoint6>()) };
-        [first, second, u64::from(u16::from_ne_bytes(port))]
+    fn endpoint(address: [u64; 2], port: [u8; 2]) -> u64 {
+        endpoints::key6(address, u16::from_ne_bytes(port))
     }
 
     #[inline(always)]
-    fn service_map() -> &'static HashMap<[u64; 3], u32> {
-        &maps::SERVICE_BY_LISTEN6
+    fn listens() -> &'static maps::EndpointTable {
+        &maps::LISTENS6
     }
 
     #[inline(always)]
-    fn backend_map() -> &'static HashMap<[u64; 3], u32> {
-        &maps::BACKEND_BY_ADDRESS6
+    fn repliers() -> &'static maps::EndpointTable {
+        &maps::REPLIERS6
+    }
+
+    #[inline(always)]
+    fn service_addresses() -> &'static HashMap<[u64; 2], u32> {
+        &maps::SERVICE_ADDRESSES6
     }
 
     #[inline(always)]

@@ -9,15 +9,16 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
+    endpoints::{self, Line, Sought},
     flood::FloodMeter,
     flow::{Bucket4, Bucket6, Tick, Word},
     hash::{HashKey, fast_range},
     rate::TickMeter,
     reason::Reason,
     records::{
-        Backend, BackendCounters, Hop, MAX_BACKENDS, MAX_LAST_HOPS, MAX_SERVICES,
-        MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot, SlotPair, Tunnel,
-        pairs_in_half, program,
+        BACKEND_LINES, Backend, BackendCounters, Hop, LISTEN_LINES, MAX_BACKENDS, MAX_LAST_HOPS,
+        MAX_SERVICES, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot, SlotPair,
+        Tunnel, pairs_in_half, program,
     },
     snat::{BUCKETS, SnatPool},
 };
@@ -29,6 +30,7 @@ const BPF_F_MMAPABLE: u32 = 1 << 10;
 /// Inner maps may have another number of entries than the template.
 const BPF_F_INNER_MAP: usize = 1 << 12;
 
+pub(crate) type EndpointTable = Array<Line<SharedWord>>;
 type PortTables<B> = btf_maps::ArrayOfMaps<
     btf_maps::Array<B, { BUCKETS as usize }, { BPF_F_MMAPABLE as usize }>,
     { MAX_SNAT_ADDRESSES as usize },
@@ -49,6 +51,9 @@ pub(crate) static BUCKETS4: Global<u32> = Global::new(1);
 /// Buckets of [`FLOWS6`].
 #[unsafe(no_mangle)]
 pub(crate) static BUCKETS6: Global<u32> = Global::new(1);
+/// Nanoseconds a jiffy.
+#[unsafe(no_mangle)]
+static JIFFY: Global<u64> = Global::new(1);
 /// 1 where packets may have several buffers (Linux 5.18).
 #[unsafe(no_mangle)]
 static MULTI_BUFFER: Global<u32> = Global::new(0);
@@ -65,23 +70,29 @@ static LAST_HOPS: Array<Hop> = Array::with_max_entries(MAX_LAST_HOPS, 0);
 /// Last-hop index by last hop.
 #[map]
 static LAST_HOP_INDEX: HashMap<Hop, u32> = HashMap::with_max_entries(MAX_LAST_HOPS, 0);
+/// The index that the last hops of a hash were given last.
+#[map]
+static LAST_HOP_HINTS: Array<u32> = Array::with_max_entries(MAX_HINTS, 0);
 /// How many last hops there are.
 #[map]
 static LAST_HOP_COUNT: Array<SharedWord> = Array::with_max_entries(1, 0);
-/// Service id by listen address and port; port 0 for the address alone, with id 0.
+/// Service id by listen address and port.
 #[map]
-pub(crate) static SERVICE_BY_LISTEN4: HashMap<u64, u32> =
-    HashMap::with_max_entries(2 * MAX_SERVICES, 0);
+pub(crate) static LISTENS4: EndpointTable = Array::with_max_entries(LISTEN_LINES, BPF_F_MMAPABLE);
 #[map]
-pub(crate) static SERVICE_BY_LISTEN6: HashMap<[u64; 3], u32> =
-    HashMap::with_max_entries(2 * MAX_SERVICES, 0);
+pub(crate) static LISTENS6: EndpointTable = Array::with_max_entries(LISTEN_LINES, BPF_F_MMAPABLE);
 /// Backend index by address and port: the first of those which share them.
 #[map]
-pub(crate) static BACKEND_BY_ADDRESS4: HashMap<u64, u32> =
-    HashMap::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static REPLIERS4: EndpointTable = Array::with_max_entries(BACKEND_LINES, BPF_F_MMAPABLE);
 #[map]
-pub(crate) static BACKEND_BY_ADDRESS6: HashMap<[u64; 3], u32> =
-    HashMap::with_max_entries(MAX_BACKENDS, 0);
+pub(crate) static REPLIERS6: EndpointTable = Array::with_max_entries(BACKEND_LINES, BPF_F_MMAPABLE);
+/// Addresses that at least one service listens on.
+#[map]
+pub(crate) static SERVICE_ADDRESSES4: HashMap<u32, u32> =
+    HashMap::with_max_entries(MAX_SERVICES, 0);
+#[map]
+pub(crate) static SERVICE_ADDRESSES6: HashMap<[u64; 2], u32> =
+    HashMap::with_max_entries(MAX_SERVICES, 0);
 /// The connection tables; the daemon sets their size.
 #[map]
 pub(crate) static FLOWS4: Array<Bucket4<SharedWord>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -148,6 +159,11 @@ pub(crate) fn is_multi_buffer() -> bool {
 }
 
 #[inline(always)]
+pub(crate) fn nanoseconds_a_jiffy() -> u64 {
+    JIFFY.load()
+}
+
+#[inline(always)]
 pub(crate) fn flow_key() -> HashKey {
     HashKey {
         k0: FLOW_KEY0.load(),
@@ -163,16 +179,40 @@ pub(crate) fn selection_key() -> HashKey {
     }
 }
 
-/// The service that listens there; id 0 where `port` is 0 and some service has the address.
+/// The service that listens there.
 #[inline(always)]
 pub(crate) fn service_at<F: Family>(address: F::Address, port: [u8; 2]) -> Option<u16> {
-    lookup(F::service_map(), &F::endpoint(address, port))
+    let id = seek(F::listens(), LISTEN_LINES, F::endpoint(address, port))?;
+    let is_it = |it: &Service| F::address(&it.address) == address && it.port == port;
+    (F::ENDPOINTS_ARE_EXACT || service(id).is_some_and(is_it)).then_some(id)
+}
+
+/// Whether any service listens on this address.
+#[inline(always)]
+pub(crate) fn is_service_address<F: Family>(address: F::Address) -> bool {
+    // SAFETY: the value is not read.
+    unsafe { F::service_addresses().get(address) }.is_some()
 }
 
 /// The first backend with this address and port.
 #[inline(always)]
 pub(crate) fn backend_at<F: Family>(address: F::Address, port: [u8; 2]) -> Option<u16> {
-    lookup(F::backend_map(), &F::endpoint(address, port))
+    let index = seek(F::repliers(), BACKEND_LINES, F::endpoint(address, port))?;
+    let is_it = |it: &Backend| F::address(&it.address) == address && it.port == port;
+    (F::ENDPOINTS_ARE_EXACT || backend(index).is_some_and(is_it)).then_some(index)
+}
+
+#[inline(always)]
+fn seek(table: &EndpointTable, lines: u32, key: u64) -> Option<u16> {
+    let home = endpoints::home(key, lines);
+    for n in 0..endpoints::WINDOW {
+        match table.get((home + n) & (lines - 1))?.find(key) {
+            Sought::Here(index) => return Some(index),
+            Sought::Nowhere => return None,
+            Sought::Further => {}
+        }
+    }
+    None
 }
 
 #[inline(always)]
@@ -206,6 +246,28 @@ pub(crate) fn last_hop(index: u16) -> Option<&'static Hop> {
 /// The index of a last hop, which is given one if it is new; 0 if there is no more room.
 #[inline(always)]
 pub(crate) fn last_hop_index(hop: &Hop) -> u16 {
+    let hint = LAST_HOP_HINTS.get_ptr_mut(hop.hash() % MAX_HINTS);
+    if let Some(hint) = hint {
+        // SAFETY: an aligned word, which other CPUs may write at the same time: whatever it says
+        // is made sure of.
+        let index = unsafe { hint.read_volatile() } as u16;
+        if last_hop(index) == Some(hop) {
+            return index;
+        }
+    }
+    let index = find_last_hop_index(hop);
+    if let Some(hint) = hint {
+        // SAFETY: as above.
+        unsafe { hint.write_volatile(index.into()) };
+    }
+    index
+}
+
+/// Last hops that are found without a search, where their hashes differ.
+const MAX_HINTS: u32 = 256;
+
+#[inline(always)]
+fn find_last_hop_index(hop: &Hop) -> u16 {
     // SAFETY: as in `lookup`; last hops are never removed.
     if let Some(&index) = unsafe { LAST_HOP_INDEX.get(hop) } {
         return index as u16;

@@ -171,9 +171,9 @@ fn forward<F: Family>(frame: &Frame) -> Result<u32, Stop> {
             destination,
             reason,
         } => {
-            return Err(match maps::service_at::<F>(destination, [0; 2]) {
-                Some(_) => Stop::drop(0, reason),
-                None => Stop::Pass,
+            return Err(match maps::is_service_address::<F>(destination) {
+                true => Stop::drop(0, reason),
+                false => Stop::Pass,
             });
         }
     };

@@ -9,7 +9,7 @@ use std::{
 use lb_common::{
     checksum,
     flow::Tick,
-    records::{self, Answer, Endpoint4, Endpoint6, Hop},
+    records::{self, Answer, Hop},
     tcp::TimeoutClass,
 };
 
@@ -207,28 +207,6 @@ fn address_words(ip: IpAddr) -> Vec<u16> {
 
 fn port_word(port: u16) -> u16 {
     u16::from_ne_bytes(port.to_be_bytes())
-}
-
-/// An address and port as a key of the maps; port 0 marks the address alone.
-pub(super) enum Endpoint {
-    V4(Endpoint4),
-    V6(Endpoint6),
-}
-
-pub(super) fn endpoint(address: IpAddr, port: u16) -> Endpoint {
-    let port = port.to_be_bytes();
-    match address {
-        IpAddr::V4(ip) => Endpoint::V4(Endpoint4 {
-            address: ip.octets(),
-            port,
-            reserved: [0; 2],
-        }),
-        IpAddr::V6(ip) => Endpoint::V6(Endpoint6 {
-            address: ip.octets(),
-            port,
-            reserved: [0; 6],
-        }),
-    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::{io, os::fd::AsFd as _};
 
 use aya::maps::{Map, MapData, MapError};
 
-use super::{DataPlaneError, sys};
+use super::{DataPlaneError, batch};
 
 /// Entries that are cleared by one system call.
 const BATCH: u32 = 1024;
@@ -35,7 +35,7 @@ impl<const WORDS: usize> Counters<WORDS> {
     /// Entries `first`, `first + 1`, … as sums over all CPUs; of those that exist.
     pub(super) fn sums(&self, first: u32, count: u32) -> io::Result<Vec<[u64; WORDS]>> {
         let mut values = vec![0_u64; count as usize * self.words()];
-        let read = sys::read_elements(self.data.fd().as_fd(), first, count, &mut values)?;
+        let read = batch::read_elements(self.data.fd().as_fd(), first, count, &mut values)?;
         let sum = |entry: &[u64]| {
             let of_word = |word| entry.iter().skip(word).step_by(WORDS).sum();
             std::array::from_fn(of_word)
@@ -51,7 +51,7 @@ impl<const WORDS: usize> Counters<WORDS> {
         for start in (first..end).step_by(BATCH as usize) {
             let count = (end - start).min(BATCH);
             let zeros = &zeros[..count as usize * self.words()];
-            sys::write_elements(self.data.fd().as_fd(), start, count, zeros)?;
+            batch::write_elements(self.data.fd().as_fd(), start, count, zeros)?;
         }
         Ok(())
     }

@@ -18,8 +18,8 @@ use lb_common::{
 };
 
 use super::{
-    DataPlaneError,
-    flows::{self, Key, Table, Tables},
+    DataPlaneError, clock,
+    flows::{Key, Table, Tables},
     mapped::Shared,
     plain::Plain,
     ports::PortTable,
@@ -101,7 +101,7 @@ impl Ender {
 
     /// The packet path's time.
     pub fn now(&self) -> Tick {
-        flows::now()
+        clock::now()
     }
 
     /// From now on expired connections of these services are left for [`Ender::end`].
@@ -130,7 +130,7 @@ impl Ender {
                 })
             })
         };
-        let now = flows::now();
+        let now = clock::now();
         let mut sweep = Sweep {
             now,
             endings,
@@ -151,7 +151,7 @@ impl Ender {
 
     /// What is marked: an earlier life may not have come to prod it.
     pub fn ended(&self, each: &mut dyn FnMut(Ended)) {
-        let now = flows::now();
+        let now = clock::now();
         marked(&self.tables.v4, TableId::V4, now, each);
         marked(&self.tables.v6, TableId::V6, now, each);
         for (index, ports) in self.tables.ports.current() {

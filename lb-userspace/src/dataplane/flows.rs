@@ -20,11 +20,11 @@ use lb_common::{
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
     births::Births,
+    clock::now,
     convert,
     mapped::{MappedArray, Shared},
     pins::Pins,
     ports::PortTables,
-    sys,
 };
 use crate::model::{BackendIndex, ServiceId};
 
@@ -265,11 +265,6 @@ where
             idle: convert::duration(idle),
         })
     }
-}
-
-/// The packet path's clock: coarse, monotonic, in ticks.
-pub(super) fn now() -> Tick {
-    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
 }
 
 pub(super) fn mapped<T: Shared>(

@@ -19,7 +19,7 @@ use lb_common::{
 use tracing::{debug, info, warn};
 
 use super::{
-    DataPlaneError, Detached,
+    Clock, DataPlaneError, Detached,
     ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
@@ -70,6 +70,7 @@ pub struct DataPlane {
     samples: Arc<Samples>,
     reader: Arc<KernelReader>,
     ender: Arc<Ender>,
+    clock: Arc<Clock>,
     links: Links,
 }
 
@@ -112,6 +113,9 @@ impl DataPlane {
 
         let multi_buffer = has_multi_buffer();
         let buffers = u32::from(multi_buffer);
+        let jiffy =
+            sys::jiffy().map_err(|error| DataPlaneError::new("ask how long a jiffy is", error))?;
+        let jiffy = jiffy.as_nanos() as u64;
         let log_level = if settings.log { LOG_DEBUG } else { LOG_OFF };
         let paths: Vec<_> = pins::MAPS
             .iter()
@@ -127,6 +131,7 @@ impl DataPlane {
             .override_global("SELECTION_KEY1", &keys.0[3], true)
             .override_global("BUCKETS4", &buckets4, true)
             .override_global("BUCKETS6", &buckets6, true)
+            .override_global("JIFFY", &jiffy, true)
             .override_global("MULTI_BUFFER", &buffers, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(FLOWS4, buckets4)
@@ -140,6 +145,8 @@ impl DataPlane {
 
         let mut open = |name: &'static str| open_pinned(&pins, name);
         write_settings(open("SETTINGS")?, settings)?;
+        let clock = Clock::new(&mut ebpf, jiffy, open("SETTINGS")?)?;
+        clock.correct()?;
         let program = if multi_buffer { "lb" } else { "lb_linear" };
         load_all(&mut ebpf, program, multi_buffer)?;
         install_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
@@ -180,6 +187,7 @@ impl DataPlane {
             samples,
             reader,
             ender,
+            clock: Arc::new(clock),
             links: Links::default(),
         })
     }
@@ -207,6 +215,11 @@ impl DataPlane {
     /// Ends connections.
     pub fn ender(&self) -> Arc<Ender> {
         self.ender.clone()
+    }
+
+    /// To be corrected every [`Clock::INTERVAL`].
+    pub fn clock(&self) -> Arc<Clock> {
+        self.clock.clone()
     }
 
     /// Attaches the program to these interfaces and to no others: replaces it at once where an
@@ -427,9 +440,11 @@ fn cannot_load(name: &str, error: ProgramError) -> DataPlaneError {
 fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
     let failed = |error: MapError| DataPlaneError::new("write the settings", error);
     let mut map: Array<_, Plain<records::Settings>> = map.try_into().map_err(failed)?;
+    let Plain(earlier) = map.get(&0, 0).map_err(failed)?;
     let record = records::Settings {
         flood_limit: settings.flood_limit,
         answer_echo: u32::from(settings.answer_echo),
+        ..earlier
     };
     map.set(0, Plain(record), 0).map_err(failed)
 }

@@ -7,7 +7,10 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
-use lb_common::flow::{Bucket4, Bucket6};
+use lb_common::{
+    endpoints::Line,
+    flow::{Bucket4, Bucket6},
+};
 
 /// Types that may be laid over shared map memory.
 ///
@@ -21,6 +24,8 @@ pub(super) unsafe trait Shared {}
 unsafe impl Shared for [AtomicU64; 8] {}
 // SAFETY: one word.
 unsafe impl Shared for AtomicU64 {}
+// SAFETY: words only.
+unsafe impl Shared for Line<AtomicU64> {}
 // SAFETY: keys and values are words.
 unsafe impl Shared for Bucket4<AtomicU64> {}
 // SAFETY: heads and addresses are words.

@@ -3,12 +3,15 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod batch;
 mod births;
 mod bpffs;
+mod clock;
 mod convert;
 mod counters;
 pub mod decap;
 mod ender;
+mod endpoints;
 mod flows;
 mod interface;
 mod kernel;
@@ -33,6 +36,7 @@ use std::{
     time::Duration,
 };
 
+pub use clock::Clock;
 pub use convert::per_tick;
 pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
 pub use kernel::{DataPlane, Settings};

@@ -20,12 +20,13 @@ use std::{
 
 use aya::maps::MapInfo;
 use lb_common::{
+    endpoints::Line,
     flood::FloodMeter,
     flow::{Bucket4, Bucket6},
     rate::TickMeter,
     reason::Reason,
     records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, LAYOUT_VERSION, MAX_BACKENDS,
+        BACKEND_LINES, Backend, BackendCounters, Hop, LAYOUT_VERSION, LISTEN_LINES, MAX_BACKENDS,
         MAX_LAST_HOPS, MAX_SERVICES, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Service, Settings, Tunnel,
         program,
     },
@@ -140,30 +141,12 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("LAST_HOPS", 4, size_of::<Hop>(), MAX_LAST_HOPS),
     map("LAST_HOP_INDEX", size_of::<Hop>(), 4, MAX_LAST_HOPS),
     map("LAST_HOP_COUNT", 4, 8, 1),
-    map(
-        "SERVICE_BY_LISTEN4",
-        size_of::<Endpoint4>(),
-        4,
-        2 * MAX_SERVICES,
-    ),
-    map(
-        "SERVICE_BY_LISTEN6",
-        size_of::<Endpoint6>(),
-        4,
-        2 * MAX_SERVICES,
-    ),
-    map(
-        "BACKEND_BY_ADDRESS4",
-        size_of::<Endpoint4>(),
-        4,
-        MAX_BACKENDS,
-    ),
-    map(
-        "BACKEND_BY_ADDRESS6",
-        size_of::<Endpoint6>(),
-        4,
-        MAX_BACKENDS,
-    ),
+    map("LISTENS4", 4, size_of::<Line<u64>>(), LISTEN_LINES),
+    map("LISTENS6", 4, size_of::<Line<u64>>(), LISTEN_LINES),
+    map("REPLIERS4", 4, size_of::<Line<u64>>(), BACKEND_LINES),
+    map("REPLIERS6", 4, size_of::<Line<u64>>(), BACKEND_LINES),
+    map("SERVICE_ADDRESSES4", 4, 4, MAX_SERVICES),
+    map("SERVICE_ADDRESSES6", 16, 4, MAX_SERVICES),
     sized_by_setting(FLOWS4, size_of::<Bucket4<u64>>()),
     sized_by_setting(FLOWS6, size_of::<Bucket6<u64>>()),
     map("SLOT_TABLES", 4, 4, MAX_SERVICES),

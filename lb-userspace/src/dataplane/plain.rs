@@ -2,9 +2,7 @@
 
 use lb_common::{
     decap,
-    records::{
-        Backend, BackendCounters, Endpoint4, Endpoint6, Hop, Sample, Service, Settings, Tunnel,
-    },
+    records::{Backend, BackendCounters, Hop, Sample, Service, Settings, Tunnel},
     snat::SnatPool,
 };
 
@@ -21,10 +19,6 @@ unsafe impl Record for Service {}
 unsafe impl Record for Backend {}
 // SAFETY: as above.
 unsafe impl Record for Hop {}
-// SAFETY: as above.
-unsafe impl Record for Endpoint4 {}
-// SAFETY: as above.
-unsafe impl Record for Endpoint6 {}
 // SAFETY: as above.
 unsafe impl Record for BackendCounters {}
 // SAFETY: as above.

@@ -18,7 +18,8 @@ use lb_common::{
 
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
-    flows::{ServiceSet, Table, mapped, now},
+    clock::now,
+    flows::{ServiceSet, Table, mapped},
 };
 use crate::model::ServiceId;
 

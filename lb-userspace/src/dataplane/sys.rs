@@ -41,10 +41,57 @@ pub(super) fn monotonic() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
+/// How far the coarse clocks advance at a time: a jiffy.
+pub(super) fn jiffy() -> io::Result<Duration> {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: as above.
+    match unsafe { libc::clock_getres(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) } {
+        0 => Ok(Duration::new(time.tv_sec as u64, time.tv_nsec as u32)),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+/// Runs an XDP program once on a packet that it may change, but not in length. Its verdict.
+pub(super) fn run_xdp(program: BorrowedFd<'_>, packet: &mut [u8; 64]) -> io::Result<u32> {
+    /// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` has had from the first.
+    #[repr(C)]
+    struct Run {
+        program: u32,
+        verdict: u32,
+        input_bytes: u32,
+        output_bytes: u32,
+        input: u64,
+        output: u64,
+        repeat: u32,
+        nanoseconds: u32,
+    }
+    const BPF_PROG_TEST_RUN: libc::c_long = 10;
+    let input = *packet;
+    let mut run = Run {
+        program: program.as_raw_fd() as u32,
+        verdict: 0,
+        input_bytes: input.len() as u32,
+        output_bytes: packet.len() as u32,
+        input: input.as_ptr() as u64,
+        output: packet.as_mut_ptr() as u64,
+        repeat: 1,
+        nanoseconds: 0,
+    };
+    // SAFETY: the attributes are those of this command; both buffers live until it returns, and
+    // the kernel writes no more than the length they give. It writes to the attributes, too, of
+    // which `run` is the only owner.
+    unsafe { bpf_mut(BPF_PROG_TEST_RUN, &mut run) }?;
+    Ok(run.verdict)
+}
+
 /// Removes an element of a map whose keys are 32 bits. Removing what is not there is no error.
 pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_MAP_*_ELEM` reads (`include/uapi/linux/bpf.h`).
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Attributes {
         map: u32,
         padding: u32,
@@ -62,104 +109,14 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     };
     // SAFETY: the attributes are those of this command, and the key lives until it returns.
     match unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) } {
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
+        Err(error) if is_missing(&error) => Ok(()),
         result => result.map(drop),
     }
 }
 
-/// Reads elements `first`, `first + 1`, … of an array with 32-bit keys into `values`, `count` at the
-/// most, all at one stroke; how many there are. Of a per-CPU array an element is the values of all
-/// possible CPUs one behind the other, each in whole words.
-///
-/// # Errors
-///
-/// The kernel's; it has no such call for per-CPU arrays before Linux 5.13.
-pub(super) fn read_elements(
-    map: BorrowedFd<'_>,
-    first: u32,
-    count: u32,
-    values: &mut [u64],
-) -> io::Result<u32> {
-    const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
-    let mut keys = vec![0_u32; count as usize];
-    let mut next = 0_u32;
-    // The kernel begins behind the key that it is given.
-    let before = first.checked_sub(1);
-    let mut batch = Batch::of(map, count, &mut keys, values);
-    batch.before = before
-        .as_ref()
-        .map_or(0, |key| std::ptr::from_ref(key) as u64);
-    batch.next = (&raw mut next) as u64;
-    // SAFETY: the attributes are those of this command; keys and values have room for `count`
-    // elements, as `Batch::of` has seen to, and everything lives until the call returns.
-    match unsafe { bpf_inout(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
-        // There are no more than were read.
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(batch.count),
-        result => result.map(|_| batch.count),
-    }
-}
-
-const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
-
-/// Writes `count` elements from `first` on of an array with 32-bit keys; `values` are as for
-/// [`read_elements`].
-pub(super) fn write_elements(
-    map: BorrowedFd<'_>,
-    first: u32,
-    count: u32,
-    values: &[u64],
-) -> io::Result<()> {
-    let mut keys: Vec<u32> = (first..first + count).collect();
-    let mut batch = Batch::of(map, count, &mut keys, values);
-    // SAFETY: as for `read_elements`; the kernel only reads here.
-    unsafe { bpf_inout(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
-}
-
-/// Puts maps into a map of maps with 32-bit keys, all at one stroke.
-///
-/// # Errors
-///
-/// The kernel's; it has no such call before Linux 5.19.
-pub(super) fn install_maps(
-    outer: BorrowedFd<'_>,
-    keys: &[u32],
-    maps: &[BorrowedFd<'_>],
-) -> io::Result<()> {
-    let descriptors: Vec<u32> = maps.iter().map(|map| map.as_raw_fd() as u32).collect();
-    let mut keys = keys.to_vec();
-    let count = keys.len().min(descriptors.len()) as u32;
-    let mut batch = Batch::of(outer, count, &mut keys, &[]);
-    batch.values = descriptors.as_ptr() as u64;
-    // SAFETY: as for `read_elements`; the kernel only reads here, a descriptor of 32 bits for each.
-    unsafe { bpf_inout(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
-}
-
-/// The part of `union bpf_attr` that `BPF_MAP_*_BATCH` reads, and writes `count` of.
-#[repr(C)]
-struct Batch {
-    before: u64,
-    next: u64,
-    keys: u64,
-    values: u64,
-    count: u32,
-    map: u32,
-    element_flags: u64,
-    flags: u64,
-}
-
-impl Batch {
-    fn of(map: BorrowedFd<'_>, count: u32, keys: &mut [u32], values: &[u64]) -> Self {
-        Self {
-            before: 0,
-            next: 0,
-            keys: keys.as_mut_ptr() as u64,
-            values: values.as_ptr() as u64,
-            count,
-            map: map.as_raw_fd() as u32,
-            element_flags: 0,
-            flags: 0,
-        }
-    }
+/// Whether a map has no such element.
+pub(super) fn is_missing(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ENOENT)
 }
 
 /// Detaches the program of the link that is pinned at `path` from its interface.
@@ -169,6 +126,7 @@ impl Batch {
 pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Detach {
         link: u32,
     }
@@ -186,6 +144,7 @@ pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
 pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Ask {
         descriptor: u32,
         length: u32,
@@ -224,6 +183,7 @@ pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
 fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
     #[repr(C)]
+    #[derive(Clone, Copy)]
     struct Get {
         path: u64,
         descriptor: u32,
@@ -245,31 +205,27 @@ fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
 /// # Safety
 ///
 /// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives.
-unsafe fn bpf<A>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+unsafe fn bpf<A: Copy>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
+    let mut attributes = *attributes;
     // SAFETY: as the caller promises.
-    unsafe { call_bpf(command, std::ptr::from_ref(attributes), size_of::<A>()) }
+    unsafe { bpf_mut(command, &mut attributes) }
 }
 
-/// The same for a command that writes to its attributes.
+/// The same for a command that answers in its attributes.
 ///
 /// # Safety
 ///
-/// As for [`bpf`].
-unsafe fn bpf_inout<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
-    // SAFETY: as the caller promises.
-    unsafe { call_bpf(command, std::ptr::from_mut(attributes), size_of::<A>()) }
-}
-
-/// # Safety
-///
-/// As for [`bpf`]; where the command writes to its attributes, they may be written to.
-unsafe fn call_bpf<A>(
-    command: libc::c_long,
-    attributes: *const A,
-    length: usize,
-) -> io::Result<i32> {
+/// As above.
+pub(super) unsafe fn bpf_mut<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: as the caller promises; the kernel takes what is not there as zero.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes, length) };
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            std::ptr::from_mut(attributes),
+            size_of::<A>(),
+        )
+    };
     match result {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result as i32),

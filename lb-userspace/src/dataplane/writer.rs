@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap as Index},
     io,
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
     os::fd::AsFd as _,
     sync::{
         Arc,
@@ -11,18 +11,18 @@ use std::{
     },
 };
 
-use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError};
+use aya::maps::{Array, ArrayOfMaps, IterableMap as _, Map, MapData, MapError};
 use lb_common::{
     reason::Reason,
-    records::{self, Endpoint4, Endpoint6, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
+    records::{self, BACKEND_LINES, LISTEN_LINES, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
 };
 
 use tracing::debug;
 
 use super::{
-    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer,
-    convert::{self, Endpoint},
+    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer, batch, convert,
     counters::Counters,
+    endpoints::{EndpointTable, ServiceAddresses},
     kernel::map_data,
     mapped::MappedArray,
     plain::{Plain, words},
@@ -58,8 +58,9 @@ pub struct KernelWriter {
     tables: Index<ServiceId, Table>,
     /// Slot tables that are made, and installed before anything else is written.
     waiting: BTreeMap<ServiceId, SlotTable>,
-    listens: EndpointMaps,
-    endpoints: EndpointMaps,
+    listens: EndpointTable,
+    addresses: ServiceAddresses,
+    repliers: EndpointTable,
     backend_counters: Counters<5>,
     reason_counters: Counters<1>,
     samples: Arc<Samples>,
@@ -72,12 +73,6 @@ pub struct KernelWriter {
 struct Table {
     pairs: MappedArray<AtomicU64>,
     slots: u32,
-}
-
-/// A map of IPv4 endpoints and one of IPv6 endpoints, both to an index.
-struct EndpointMaps {
-    v4: HashMap<MapData, Plain<Endpoint4>, u32>,
-    v6: HashMap<MapData, Plain<Endpoint6>, u32>,
 }
 
 impl KernelWriter {
@@ -100,22 +95,9 @@ impl KernelWriter {
             slot_tables_data: map_data(open("SLOT_TABLES")?)?,
             tables: Index::new(),
             waiting: BTreeMap::new(),
-            listens: EndpointMaps {
-                v4: open("SERVICE_BY_LISTEN4")?
-                    .try_into()
-                    .map_err(opened("SERVICE_BY_LISTEN4"))?,
-                v6: open("SERVICE_BY_LISTEN6")?
-                    .try_into()
-                    .map_err(opened("SERVICE_BY_LISTEN6"))?,
-            },
-            endpoints: EndpointMaps {
-                v4: open("BACKEND_BY_ADDRESS4")?
-                    .try_into()
-                    .map_err(opened("BACKEND_BY_ADDRESS4"))?,
-                v6: open("BACKEND_BY_ADDRESS6")?
-                    .try_into()
-                    .map_err(opened("BACKEND_BY_ADDRESS6"))?,
-            },
+            listens: EndpointTable::new(open, ["LISTENS4", "LISTENS6"], LISTEN_LINES)?,
+            addresses: ServiceAddresses::new(open)?,
+            repliers: EndpointTable::new(open, ["REPLIERS4", "REPLIERS6"], BACKEND_LINES)?,
             backend_counters: Counters::new(open("BACKEND_COUNTERS")?)?,
             reason_counters: Counters::new(open("REASON_COUNTERS")?)?,
             samples,
@@ -165,7 +147,7 @@ impl KernelWriter {
                 .values()
                 .map(|t| t.map().fd().as_fd())
                 .collect();
-            match sys::install_maps(self.slot_tables_data.fd().as_fd(), &ids, &tables) {
+            match batch::install_maps(self.slot_tables_data.fd().as_fd(), &ids, &tables) {
                 Ok(()) => self.waiting.clear(),
                 // Before Linux 5.19 there is no such call for maps of maps.
                 Err(error) => debug!(%error, "slot tables are installed one by one"),
@@ -285,41 +267,24 @@ impl KernelWriter {
             .clear(u32::from(first), u32::from(count))
     }
 
-    fn listen(&mut self, address: SocketAddr, service: ServiceId) -> Result<(), MapError> {
+    fn listen(&mut self, address: SocketAddr, service: ServiceId) -> Result<(), DataPlaneError> {
         // The address first: a packet for it that is not for a port of ours still passes.
-        self.listens.insert(address.ip(), 0, 0)?;
-        self.listens
-            .insert(address.ip(), address.port(), u32::from(service.0))
+        self.addresses.insert(address.ip())?;
+        self.listens.insert(address, service.0)
     }
 
-    fn unlisten(&mut self, address: SocketAddr) -> Result<(), MapError> {
-        self.listens.remove(address.ip(), address.port())?;
-        let others = self.listens.addresses()?;
-        let more = others
-            .iter()
-            .any(|other| other.ip() == address.ip() && other.port() != 0);
-        if more {
+    fn unlisten(&mut self, address: SocketAddr) -> Result<(), DataPlaneError> {
+        self.listens.remove(address);
+        if self.listens.has_address(address.ip()) {
             return Ok(());
         }
-        self.listens.remove(address.ip(), 0)
-    }
-}
-
-impl KernelWriter {
-    fn prune_listens(&mut self, keep: &BTreeSet<SocketAddr>) -> Result<(), MapError> {
-        let listens = self.listens.addresses()?;
-        let strangers = listens
-            .difference(keep)
-            .filter(|address| address.port() != 0);
-        strangers
-            .copied()
-            .try_for_each(|address| self.unlisten(address))
+        self.addresses.remove(address.ip())
     }
 
-    fn prune_endpoints(&mut self, keep: &BTreeSet<SocketAddr>) -> Result<(), MapError> {
-        let endpoints = self.endpoints.addresses()?;
-        let mut strangers = endpoints.difference(keep);
-        strangers.try_for_each(|address| self.endpoints.remove(address.ip(), address.port()))
+    fn prune_listens(&mut self, keep: &BTreeSet<SocketAddr>) -> Result<(), DataPlaneError> {
+        self.listens.keep_only(keep);
+        self.addresses
+            .keep_only(&keep.iter().map(SocketAddr::ip).collect())
     }
 
     /// Also those without a record: an earlier life may have ended before it cleared the counters.
@@ -375,71 +340,31 @@ impl Writer for KernelWriter {
                 self.clear_services(*service, 1).map_err(cannot_clear)?;
                 self.snat.clear_pool(*service)
             }
-            MapWrite::Listen { address, service } => {
-                self.listen(*address, *service).map_err(failed)
-            }
-            MapWrite::Unlisten { address } => self.unlisten(*address).map_err(failed),
+            MapWrite::Listen { address, service } => self.listen(*address, *service),
+            MapWrite::Unlisten { address } => self.unlisten(*address),
             MapWrite::WriteBackend { backend, record } => self.write_backend(*backend, record),
             MapWrite::ClearBackend { backend } => {
                 self.clear_backends(*backend, 1).map_err(cannot_clear)
             }
-            MapWrite::BindEndpoint { address, backend } => self
-                .endpoints
-                .insert(address.ip(), address.port(), u32::from(backend.0))
-                .map_err(failed),
-            MapWrite::UnbindEndpoint { address } => self
-                .endpoints
-                .remove(address.ip(), address.port())
-                .map_err(failed),
-            MapWrite::PruneListens { keep } => self.prune_listens(keep).map_err(failed),
+            MapWrite::BindEndpoint { address, backend } => {
+                self.repliers.insert(*address, backend.0)
+            }
+            MapWrite::UnbindEndpoint { address } => {
+                self.repliers.remove(*address);
+                Ok(())
+            }
+            MapWrite::PruneListens { keep } => self.prune_listens(keep),
             MapWrite::PruneRecords {
                 endpoints,
                 backends,
                 services,
             } => {
-                self.prune_endpoints(endpoints).map_err(failed)?;
+                self.repliers.keep_only(endpoints);
                 self.prune_backends(backends)
                     .map_err(|error| DataPlaneError::new("clear what no backend has", error))?;
                 self.prune_services(services)
             }
         }
-    }
-}
-
-impl EndpointMaps {
-    fn insert(&mut self, address: IpAddr, port: u16, index: u32) -> Result<(), MapError> {
-        match convert::endpoint(address, port) {
-            Endpoint::V4(key) => self.v4.insert(Plain(key), index, 0),
-            Endpoint::V6(key) => self.v6.insert(Plain(key), index, 0),
-        }
-    }
-
-    /// Removing what is not there is no error.
-    fn remove(&mut self, address: IpAddr, port: u16) -> Result<(), MapError> {
-        let removed = match convert::endpoint(address, port) {
-            Endpoint::V4(key) => self.v4.remove(&Plain(key)),
-            Endpoint::V6(key) => self.v6.remove(&Plain(key)),
-        };
-        match removed {
-            Err(MapError::SyscallError(error))
-                if error.io_error.raw_os_error() == Some(libc::ENOENT) =>
-            {
-                Ok(())
-            }
-            other => other,
-        }
-    }
-
-    fn addresses(&self) -> Result<BTreeSet<SocketAddr>, MapError> {
-        let v4 = self.v4.keys().map(|key| {
-            let Plain(key) = key?;
-            Ok((IpAddr::from(key.address), u16::from_be_bytes(key.port)).into())
-        });
-        let v6 = self.v6.keys().map(|key| {
-            let Plain(key) = key?;
-            Ok((IpAddr::from(key.address), u16::from_be_bytes(key.port)).into())
-        });
-        v4.chain(v6).collect()
     }
 }
 

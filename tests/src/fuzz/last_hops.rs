@@ -7,6 +7,7 @@ use crate::packets::Testbed;
 
 /// Where replies go: the program learns places and never forgets one.
 pub(super) struct LastHops {
+    hops: Array<MapData, [u8; 32]>,
     index: HashMap<MapData, [u8; 32], u32>,
     count: Array<MapData, u64>,
 }
@@ -19,6 +20,7 @@ impl LastHops {
             Ok(Map::from_map_data(data)?)
         };
         Ok(Self {
+            hops: open("LAST_HOPS")?.try_into()?,
             index: open("LAST_HOP_INDEX")?.try_into()?,
             count: open("LAST_HOP_COUNT")?.try_into()?,
         })
@@ -28,6 +30,10 @@ impl LastHops {
         let keys: Vec<_> = self.index.keys().collect::<Result<_, _>>()?;
         for key in keys {
             self.index.remove(&key)?;
+        }
+        // Indices begin with 1.
+        for index in 1..=self.count.get(&0, 0)? {
+            self.hops.set(index as u32, [0; 32], 0)?;
         }
         self.count.set(0, 0, 0)?;
         Ok(())

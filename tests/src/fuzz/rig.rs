@@ -11,7 +11,7 @@ use lb_userspace::{
 };
 
 use super::{
-    clock::{TICKS, tick},
+    clock::{TICKS, earliest, latest},
     compare::{self, record_of, same, timeout},
     last_hops::LastHops,
     meters::Meters,
@@ -148,7 +148,7 @@ impl Rig {
                 self.model.end(*key);
             }
             Step::Expire(key) => {
-                let past = tick().wrapping_sub(LONG_AGO) & TICKS;
+                let past = earliest().wrapping_sub(LONG_AGO) & TICKS;
                 self.tables.change(*key, |value| value.expiring(past))?;
                 self.model.expire(*key);
             }
@@ -157,14 +157,14 @@ impl Rig {
     }
 
     fn frame(&mut self, arrival: &Arrival, tally: &mut Tally) -> Tried {
-        let start = tick();
+        let start = earliest();
         let outcome = self.testbed.run_buffers(
             arrival.ifindex,
             &arrival.frame,
             arrival.linear,
             arrival.has_headroom,
         );
-        let end = tick();
+        let end = latest();
         let tables = &mut self.tables;
         let mut failed = None;
         // Which port a connection is sent from is the program's choice.

@@ -44,5 +44,5 @@ pub use scene::{
     backend_mac, client, client6, next_hop, timeouts,
 };
 pub use testbed::{Outcome, Testbed, Verdict};
-pub use tick::{tick, within_a_tick};
+pub use tick::{let_ticks_pass, within_a_tick};
 pub use tunnelled::{Gue, Tunnelled};

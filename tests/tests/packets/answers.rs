@@ -1,16 +1,13 @@
 //! What the sender of a refused packet is told, to the last byte.
 
-use std::time::Duration;
-
 use lb_common::{reason::Reason, tcp::State};
 use lb_tests::{
     bench::pin,
-    lab::wait_until,
     packets::{
         CLIENT, CLIENT6, Expect, Extension, IcmpError, LISTEN, LISTEN6, Packet, SERVER, SERVER6,
         Tag, Testbed, Verdict, WEB, WEB6, address,
         flags::{ACK, CWR, ECE, FIN, PSH, RST, SYN, URG},
-        tick, within_a_tick,
+        let_ticks_pass, within_a_tick,
     },
 };
 use lb_userspace::model::{NoBackend, ServiceId};
@@ -284,10 +281,7 @@ fn icmp_errors_are_rate_limited() {
         let old = before.get(&key).copied().unwrap_or(0);
         assert_eq!(after.get(&key), Some(&(old + count)), "{reason:?}");
     }
-    let limited = tick();
-    wait_until(Duration::from_secs(3), "a new tick begins", || {
-        tick() != limited
-    });
+    let_ticks_pass(1);
     assert_eq!(testbed.run(&frame).verdict, Verdict::Transmit);
     // Resets are not limited: they are no larger than what they answer.
     testbed.write_service_with(WEB, LISTEN, |record| record.no_backend = NoBackend::Rst);

@@ -1,16 +1,13 @@
 //! Floods of SYNs: connections that are forwarded and not recorded.
 
-use std::time::Duration;
-
 use lb_common::reason::Reason;
 use lb_tests::{
     bench::pin,
-    lab::wait_until,
     packets::{
         LISTEN, LISTEN6, Packet, SERVER, SERVER6, Testbed, Verdict, WEB, WEB6, address, client,
         client6,
         flags::{ACK, SYN},
-        tick, within_a_tick,
+        let_ticks_pass, within_a_tick,
     },
 };
 use lb_userspace::model::Forwarding;
@@ -87,12 +84,7 @@ fn after_a_flood_syns_are_recorded_again() {
         testbed.request(client(number), listen, SYN);
     }
     assert!(testbed.reason(WEB, Reason::FloodUnrecorded) > 0);
-    let last = tick();
-    wait_until(
-        Duration::from_secs(10),
-        "a tick has passed without a SYN",
-        || tick() >= last + 2,
-    );
+    let_ticks_pass(2);
     testbed.request(client(1000), listen, SYN);
     assert_eq!(testbed.state(WEB, client(1000)), Some("SYN_SENT"));
 }

@@ -16,7 +16,7 @@ const NO_SERVICE: u16 = 0;
 #[inline(always)]
 pub(super) fn answer<F: Messages>(frame: &Frame<'_>, message: Message<'_, F>) -> Result<u32, Stop> {
     let (source, destination) = (F::source(message.ip), F::destination(message.ip));
-    if maps::service_at::<F>(destination, [0; 2]).is_none()
+    if !maps::is_service_address::<F>(destination)
         || maps::settings().is_none_or(|settings| settings.answer_echo == 0)
         || !F::is_host(source)
     {

@@ -154,7 +154,7 @@ fn what_is_to_be_ended_is_not_forgotten() {
         scene.add(10 + service as u8, service, 7, State::TIME_WAIT, 99);
     }
     scene.add(20, 1, 7, State::ENDED, LATER);
-    let ending = flows::ServiceSet::default();
+    let ending = crate::dataplane::flows::ServiceSet::default();
     ending.set(&[ServiceId(1)].into());
     let mut totals = super::super::ConnectionTotals::default();
     scene.0.sweep(NOW, &ending, &mut totals);
