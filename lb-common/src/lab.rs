@@ -1,5 +1,7 @@
 //! What the benchmark tells the program that makes its packets (`lb-lab` in `lb-ebpf`).
 
+use crate::checksum;
+
 /// The generator's only map entry: a frame, and which flow's it becomes next.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,14 +26,16 @@ impl Generator {
     pub const WORDS4: usize = 8;
     /// 80 bytes: Ethernet, IPv6 and TCP headers are 74.
     pub const WORDS6: usize = 10;
+    /// Entries of the list that some programs take a flow's number from, by its place there.
+    pub const LISTED: u32 = 1 << 16;
 }
 
 const _: () = assert!(size_of::<Generator>() == 15 * 8);
 
 /// Where in a frame the generator writes. Offsets in bytes, all even.
 ///
-/// The number's low 16 bits go to the last two bytes of the client's address, which are zero in
-/// the frame of flow 0; those above them to the client's port, which is [`FIRST_PORT`] there.
+/// The number's low 16 bits go to the last two bytes of the client's address, those above them to the
+/// client's port. In the frame of flow 0 all these bits are zero: its port is [`FIRST_PORT`], or 0.
 #[derive(Clone, Copy, Debug)]
 pub struct Layout {
     pub client_address: usize,
@@ -66,4 +70,36 @@ impl Layout {
         client_port: 56,
         ..Self::REQUEST6
     };
+    /// Requests of one client's, to addresses of many services: the low 16 bits are theirs.
+    pub const SPREAD4: Self = Self {
+        client_address: 32,
+        ..Self::REQUEST4
+    };
+}
+
+/// What the floor that translates makes of a destination, which must be [`Dnat::FROM`]: as if each
+/// were known beforehand.
+pub struct Dnat;
+
+impl Dnat {
+    /// Address and port, as they stand in a packet.
+    pub const FROM: ([u8; 4], [u8; 2]) = ([192, 0, 2, 1], 80u16.to_be_bytes());
+    pub const TO: ([u8; 4], [u8; 2]) = ([198, 51, 100, 1], 8080u16.to_be_bytes());
+    /// For the IP header's checksum.
+    pub const ADDRESS_DIFFERENCE: u16 = {
+        let ([a, b, c, d], _) = Self::FROM;
+        let ([e, f, g, h], _) = Self::TO;
+        checksum::combine(
+            checksum::combine(!u16::from_ne_bytes([a, b]), !u16::from_ne_bytes([c, d])),
+            checksum::combine(u16::from_ne_bytes([e, f]), u16::from_ne_bytes([g, h])),
+        )
+    };
+    /// For TCP's.
+    pub const DIFFERENCE: u16 = checksum::combine(
+        Self::ADDRESS_DIFFERENCE,
+        checksum::combine(
+            !u16::from_ne_bytes(Self::FROM.1),
+            u16::from_ne_bytes(Self::TO.1),
+        ),
+    );
 }

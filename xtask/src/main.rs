@@ -122,7 +122,7 @@ fn command_line() -> Command {
                     "Options of the fuzzer itself (`cargo xtask fuzz --help`)",
                 )),
             Command::new("bench")
-                .about("Measure what a packet costs")
+                .about("Measure what the load balancer costs, and compare with an earlier run")
                 .disable_help_flag(true)
                 .arg(options(
                     "Options of the benchmark itself (`cargo xtask bench --help`)",

@@ -14,7 +14,7 @@ use crate::{
     count::Count,
     preflight,
     setup::{self, Group},
-    shell::cargo,
+    shell::{cargo, root},
     toolchain,
 };
 
@@ -163,6 +163,10 @@ fn steps(options: &Options) -> Result<Vec<Step>> {
             work: packets_against_the_model(options, seed),
         });
     }
+    steps.push(Step {
+        name: "cost of a packet against an earlier run's",
+        work: cost_of_a_packet(options),
+    });
     Ok(steps)
 }
 
@@ -187,6 +191,37 @@ fn packets_against_the_model(options: &Options, seed: Option<&str>) -> Work {
     Work::Test(command)
 }
 
+/// By how many percent the cost of a packet, as a multiple of the least one, may exceed what another
+/// machine has measured: caches, and what a CPU does against its own bugs, make much of a difference.
+/// What is left is a path that has become several times slower, and a program that no longer does
+/// what is measured.
+const TOLERANCE: &str = "100";
+
+/// `lb-bench` as it was built for the tests, in its short form.
+fn cost_of_a_packet(options: &Options) -> Work {
+    if options.host {
+        return Work::Skip("it needs root".to_owned());
+    }
+    if let Some(filter) = options.filter.as_deref()
+        && !"bench".contains(filter)
+    {
+        return Work::Skip("its name is `bench`".to_owned());
+    }
+    let mut command = with(&[
+        "run",
+        "--quiet",
+        "--package",
+        "lb-tests",
+        "--bin",
+        "lb-bench",
+    ]);
+    command
+        .args(["--", "--quick", "--only", "program"])
+        .args(["--tolerance", TOLERANCE, "--against"])
+        .arg(root().join("tests/bench/baseline.json"));
+    Work::Test(command)
+}
+
 fn with(arguments: &[&str]) -> Command {
     let mut command = cargo();
     command.args(arguments);
@@ -202,7 +237,7 @@ fn lints_of_the_programs() -> Result<Work> {
     let linker = Linker::find(&compiler)?;
     let mut command = compiler.command("cargo");
     command
-        .current_dir(crate::shell::root())
+        .current_dir(root())
         .args(["clippy", "--package", "lb-ebpf", "--bins", "--quiet"])
         .args(["--release", "-Z", "build-std=core"])
         .args(["--target", "bpfel-unknown-none", "--target-dir"])

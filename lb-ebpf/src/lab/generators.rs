@@ -9,6 +9,7 @@ use core::intrinsics;
 
 use aya_ebpf::{
     bindings::xdp_action,
+    helpers::generated::bpf_xdp_adjust_head,
     macros::{map, xdp},
     maps::{Array, ProgramArray},
     programs::XdpContext,
@@ -24,40 +25,85 @@ static GENERATOR: Array<Generator> = Array::with_max_entries(1, 0);
 #[map]
 static UNDER_TEST: ProgramArray = ProgramArray::with_max_entries(1, 0);
 
-// Multi-buffer like the program under test: the kernel refuses tail calls between unlike programs.
+/// Numbers of flows, for the programs that take them from here.
+#[map]
+static LIST: Array<u32> = Array::with_max_entries(Generator::LISTED, 0);
 
-#[xdp(frags)]
-pub(crate) fn request4(ctx: XdpContext) -> u32 {
-    run::<{ Generator::WORDS4 }>(&ctx, Layout::REQUEST4)
+/// A prelude: what it makes, and how.
+macro_rules! prelude {
+    ($name:ident, $words:ident, $layout:ident, $flow:ident, $restore:ident) => {
+        // Multi-buffer like the program under test: the kernel refuses tail calls between unlike
+        // programs.
+        #[xdp(frags)]
+        pub(crate) fn $name(ctx: XdpContext) -> u32 {
+            run::<{ Generator::$words }>(&ctx, Layout::$layout, $flow, $restore)
+        }
+    };
 }
 
-#[xdp(frags)]
-pub(crate) fn reply4(ctx: XdpContext) -> u32 {
-    run::<{ Generator::WORDS4 }>(&ctx, Layout::REPLY4)
-}
-
-#[xdp(frags)]
-pub(crate) fn request6(ctx: XdpContext) -> u32 {
-    run::<{ Generator::WORDS6 }>(&ctx, Layout::REQUEST6)
-}
-
-#[xdp(frags)]
-pub(crate) fn reply6(ctx: XdpContext) -> u32 {
-    run::<{ Generator::WORDS6 }>(&ctx, Layout::REPLY6)
-}
+prelude!(request4, WORDS4, REQUEST4, any, nothing);
+prelude!(request6, WORDS6, REQUEST6, any, nothing);
+prelude!(reply4, WORDS4, REPLY4, any, nothing);
+prelude!(reply6, WORDS6, REPLY6, any, nothing);
+// For programs that put a header in front.
+prelude!(tunnelled4, WORDS4, REQUEST4, any, start);
+prelude!(tunnelled6, WORDS6, REQUEST6, any, start);
+// For flows of which it is only known in the end what makes them.
+prelude!(listed_reply4, WORDS4, REPLY4, listed, nothing);
+prelude!(listed_reply6, WORDS6, REPLY6, listed, nothing);
+prelude!(spread4, WORDS4, SPREAD4, listed, nothing);
 
 /// The verdict of the program under test; `XDP_ABORTED` if it was not reached.
 #[inline(always)]
-fn run<const WORDS: usize>(ctx: &XdpContext, layout: Layout) -> u32 {
-    if write_frame::<WORDS>(ctx, layout).is_some() {
+fn run<const WORDS: usize>(
+    ctx: &XdpContext,
+    layout: Layout,
+    flow: impl FnOnce(u64) -> Option<u64>,
+    restore: impl FnOnce(&XdpContext, usize) -> Option<()>,
+) -> u32 {
+    if restore(ctx, WORDS * size_of::<u64>()).is_some()
+        && write_frame::<WORDS>(ctx, layout, flow).is_some()
+    {
         // SAFETY: nothing here has a destructor.
         unsafe { UNDER_TEST.tail_call(ctx, 0) };
     }
     xdp_action::XDP_ABORTED
 }
 
+/// The flow of a number that is as good as any other.
 #[inline(always)]
-fn write_frame<const WORDS: usize>(ctx: &XdpContext, layout: Layout) -> Option<()> {
+fn any(number: u64) -> Option<u64> {
+    Some(number)
+}
+
+/// The flow at this place of the list.
+#[inline(always)]
+fn listed(place: u64) -> Option<u64> {
+    LIST.get(place as u32).map(|&flow| u64::from(flow))
+}
+
+/// Frames stay as long as they are.
+#[inline(always)]
+fn nothing(_ctx: &XdpContext, _length: usize) -> Option<()> {
+    Some(())
+}
+
+/// Takes off what the last run has put in front: the kernel does not, and after a dozen runs there
+/// would be no room left. The helper is called for nothing, too, so that it always costs the same.
+#[inline(always)]
+fn start(ctx: &XdpContext, length: usize) -> Option<()> {
+    let excess = ctx.data_end().wrapping_sub(ctx.data()).wrapping_sub(length);
+    // SAFETY: the context is valid; every pointer into the packet is read anew behind this.
+    let moved = unsafe { bpf_xdp_adjust_head(ctx.ctx, excess as i32) };
+    (moved == 0).then_some(())
+}
+
+#[inline(always)]
+fn write_frame<const WORDS: usize>(
+    ctx: &XdpContext,
+    layout: Layout,
+    flow: impl FnOnce(u64) -> Option<u64>,
+) -> Option<()> {
     let frame = ctx.data() as *mut [u64; WORDS];
     if frame.wrapping_add(1) as usize > ctx.data_end() {
         return None;
@@ -69,7 +115,7 @@ fn write_frame<const WORDS: usize>(ctx: &XdpContext, layout: Layout) -> Option<(
         .state
         .wrapping_mul(generator.multiplier)
         .wrapping_add(generator.increment);
-    let flow = (generator.state >> 32) & generator.mask;
+    let flow = flow((generator.state >> 32) & generator.mask)?;
     let address = flow as u16;
     let port = ((flow >> 16) as u16).to_be();
     let difference = checksum::fold(u32::from(address) + u32::from(port));

@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, Map, MapData, MapError, ProgramArray},
-    programs::{ProgramError, Xdp},
+    programs::{ProgramError, ProgramInfo, Xdp},
 };
 use lb_common::{
     flow::RECORDS,
@@ -301,6 +301,26 @@ impl DataPlane {
     /// None after [`DataPlane::open`] has succeeded.
     pub fn program(&mut self) -> Result<&mut Xdp, DataPlaneError> {
         xdp(&mut self.ebpf, self.program)
+    }
+
+    /// What the kernel says of every program that is loaded, by its name.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn programs(&self) -> Result<Vec<(String, ProgramInfo)>, DataPlaneError> {
+        let mut programs = Vec::new();
+        for (name, program) in self.ebpf.programs() {
+            match program.info() {
+                Ok(info) => programs.push((name.to_owned(), info)),
+                // The object also has those for older or for newer kernels.
+                Err(ProgramError::NotLoaded) => {}
+                Err(error) => {
+                    return Err(DataPlaneError::new(format!("examine {name}"), error));
+                }
+            }
+        }
+        Ok(programs)
     }
 }
 

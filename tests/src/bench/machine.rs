@@ -1,24 +1,20 @@
 //! The machine that is measured on, and a quiet place on it.
 
-use std::{fs, io, mem, time::Duration};
+use std::{fs, io, mem, panic, thread, time::Duration};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Machine {
-    pub(super) cpu: String,
-    pub(super) cpus: usize,
-    pub(super) kernel: String,
-    /// The CPU that everything ran on.
-    pub(super) pinned_to: usize,
-    /// Whether nothing but interrupts could preempt it.
-    pub(super) realtime: bool,
+    pub cpu: String,
+    pub cpus: usize,
+    /// Its version, without what a distribution adds.
+    pub kernel: String,
 }
 
 impl Machine {
-    /// Pins this thread to one CPU, at real-time priority where that is permitted.
-    pub(super) fn settle() -> io::Result<Self> {
-        let pinned_to = pin()?;
+    /// The one that this runs on.
+    pub(super) fn of_this() -> io::Result<Self> {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo")?;
         let cpu = cpuinfo
             .lines()
@@ -26,16 +22,47 @@ impl Machine {
             .find(|(key, _)| key.trim() == "model name")
             .map_or("unknown CPU", |(_, model)| model.trim());
         let cpus = cpuinfo.lines().filter(|line| line.starts_with("processor"));
+        let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+        let kernel = release.trim().split('-').next().unwrap_or_default();
         Ok(Self {
             cpu: cpu.to_owned(),
             cpus: cpus.count(),
-            kernel: fs::read_to_string("/proc/sys/kernel/osrelease")?
-                .trim()
-                .to_owned(),
-            pinned_to,
-            realtime: prefer(),
+            kernel: kernel.to_owned(),
         })
     }
+}
+
+/// Where a thread runs undisturbed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct QuietPlace {
+    cpu: usize,
+    /// Whether nothing but interrupts can preempt it.
+    realtime: bool,
+}
+
+impl std::fmt::Display for QuietPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let priority = if self.realtime {
+            "real-time"
+        } else {
+            "ordinary"
+        };
+        write!(f, "on CPU {} at {priority} priority", self.cpu)
+    }
+}
+
+/// Does `work` in a thread that is pinned to one CPU, at real-time priority where that is permitted:
+/// with the thread goes what nothing else may inherit.
+pub(super) fn in_a_quiet_place<T: Send>(
+    work: impl FnOnce(QuietPlace) -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let settle_and_work = || {
+        let cpu = pin()?;
+        let realtime = prefer();
+        work(QuietPlace { cpu, realtime })
+    };
+    thread::scope(|scope| scope.spawn(settle_and_work).join())
+        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }
 
 /// Pins this thread to the last CPU that it may run on, and says which: interrupts tend to the first.

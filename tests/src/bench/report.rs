@@ -1,161 +1,141 @@
-//! The figures, for people and for scripts.
+//! What all parts came to, for people and for scripts.
 
-use std::fmt;
+use std::{fmt, fs, path::Path};
 
-use aya::programs::ProgramInfo;
-use comfy_table::{CellAlignment, Table, presets};
-use serde::Serialize;
+use anyhow::Context as _;
+use comfy_table::{CellAlignment, Table, TableComponent, presets};
+use serde::{Deserialize, Serialize};
 
-use super::{Effort, Machine, Sample, cases::REFERENCE};
+use super::{
+    machine::Machine,
+    program::size::ProgramSize,
+    section::{Better, Figure, Goal, Section},
+};
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Report {
     pub machine: Machine,
-    pub passes: usize,
-    pub packets_a_pass: u32,
-    pub program: Program,
-    pub figures: Vec<Figure>,
-}
-
-/// The program's size.
-#[derive(Clone, Debug, Serialize)]
-pub struct Program {
-    /// After the verifier, in bytes; an instruction takes eight.
-    pub translated_bytes: Option<u32>,
-    /// Machine code.
-    pub jited_bytes: u32,
-    /// Instructions that the verifier has walked, each as often as it came by.
-    pub verified_instructions: Option<u32>,
-}
-
-impl Program {
-    pub(super) fn of(info: &ProgramInfo) -> Self {
-        Self {
-            translated_bytes: info.size_translated(),
-            jited_bytes: info.size_jitted(),
-            verified_instructions: info.verified_instruction_count(),
-        }
-    }
-}
-
-/// Cost of one case in nanoseconds a packet, median over the passes.
-#[derive(Clone, Debug, Serialize)]
-pub struct Figure {
-    pub name: String,
-    /// Net of the generator.
-    pub ns: f64,
-    /// Least and greatest of the passes.
-    pub spread_ns: [f64; 2],
-    /// With the generator.
-    pub gross_ns: f64,
-    /// `gross_ns` as a multiple of the reference floor's: of all figures, the one that can be
-    /// compared between machines.
-    pub of_floor: f64,
-}
-
-impl Figure {
-    pub(super) fn new(name: &str, samples: &[Sample]) -> Self {
-        let net = sorted(samples, |sample| sample.both - sample.generator);
-        let gross = sorted(samples, |sample| sample.both);
-        Self {
-            name: name.to_owned(),
-            ns: median(&net),
-            spread_ns: [
-                net.first().copied().unwrap_or(f64::NAN),
-                net.last().copied().unwrap_or(f64::NAN),
-            ],
-            gross_ns: median(&gross),
-            of_floor: f64::NAN,
-        }
-    }
+    pub sections: Vec<Section>,
+    /// Empty if they were not measured.
+    pub programs: Vec<ProgramSize>,
 }
 
 impl Report {
-    pub(super) fn new(
-        machine: Machine,
-        effort: Effort,
-        program: Program,
-        mut figures: Vec<Figure>,
-    ) -> Self {
-        let floor = figures
-            .iter()
-            .find(|figure| figure.name == REFERENCE)
-            .map_or(f64::NAN, |figure| figure.gross_ns);
-        for figure in &mut figures {
-            figure.of_floor = figure.gross_ns / floor;
-        }
-        Self {
-            machine,
-            passes: effort.passes,
-            packets_a_pass: effort.packets,
-            program,
-            figures,
-        }
+    /// An earlier run's, from what `--json` has printed.
+    ///
+    /// # Errors
+    ///
+    /// The file cannot be read, or is something else.
+    pub fn read(path: &Path) -> anyhow::Result<Self> {
+        let json =
+            fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+        serde_json::from_str(&json)
+            .with_context(|| format!("{} is no run that --json has printed", path.display()))
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Machine {
-            cpu,
-            cpus,
-            kernel,
-            pinned_to,
-            realtime,
-        } = &self.machine;
+        let Machine { cpu, cpus, kernel } = &self.machine;
         writeln!(f, "{cpu}, {cpus} CPUs, Linux {kernel}")?;
-        let priority = if *realtime { "real-time" } else { "ordinary" };
-        writeln!(
-            f,
-            "on CPU {pinned_to} at {priority} priority; {} passes of {} packets; medians; the \
-             generator's cost is subtracted",
-            self.passes, self.packets_a_pass
-        )?;
-        let mut table = Table::new();
-        table.load_preset(presets::UTF8_HORIZONTAL_ONLY);
-        table.set_header(["", "ns", "min – max", "with generator", "× floor"]);
-        for figure in &self.figures {
-            let [least, most] = figure.spread_ns;
-            table.add_row([
-                figure.name.clone(),
-                format!("{:.1}", figure.ns),
-                format!("{least:.1} – {most:.1}"),
-                format!("{:.1}", figure.gross_ns),
-                format!("{:.2}", figure.of_floor),
-            ]);
+        for section in &self.sections {
+            write!(f, "\n{section}")?;
         }
-        for column in table.column_iter_mut().skip(1) {
-            column.set_cell_alignment(CellAlignment::Right);
+        if self.programs.is_empty() {
+            return Ok(());
         }
-        writeln!(f, "{table}")?;
-        let Program {
-            translated_bytes,
-            jited_bytes,
-            verified_instructions,
-        } = self.program;
-        let number = |number: Option<u32>| number.map_or("?".to_owned(), |n| n.to_string());
-        write!(
-            f,
-            "program: {} instructions, {jited_bytes} bytes of machine code; the verifier walked \
-             {} instructions",
-            number(translated_bytes.map(|bytes| bytes / 8)),
-            number(verified_instructions),
-        )
+        write!(f, "\nThe programs\n{}", sizes(&self.programs))
     }
 }
 
-fn sorted(samples: &[Sample], figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
-    let mut figures: Vec<_> = samples.iter().map(figure).collect();
-    figures.sort_by(f64::total_cmp);
-    figures
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} ({})", self.title, self.name)?;
+        writeln!(f, "{}", self.method)?;
+        let ratio = match &self.reference {
+            Some(reference) => format!("× {reference}"),
+            None => String::new(),
+        };
+        let mut table = table(["", "median", "min – max", &ratio, "goal"]);
+        for figure in &self.figures {
+            let [least, most] = figure.spread;
+            table.add_row([
+                figure.name.clone(),
+                format!("{} {}", number(figure.value), figure.unit),
+                format!("{} – {}", number(least), number(most)),
+                figure
+                    .ratio
+                    .map_or_else(String::new, |ratio| format!("{ratio:.2}")),
+                goal(figure),
+            ]);
+        }
+        align_right(&mut table);
+        writeln!(f, "{table}")
+    }
 }
 
-fn median(sorted: &[f64]) -> f64 {
-    let middle = sorted.len() / 2;
-    match sorted {
-        [] => f64::NAN,
-        _ if sorted.len() % 2 == 1 => sorted[middle],
-        _ => f64::midpoint(sorted[middle - 1], sorted[middle]),
+/// The goal, and whether it is met.
+fn goal(figure: &Figure) -> String {
+    let relation = match figure.better {
+        Better::Lower => '≤',
+        Better::Higher => '≥',
+    };
+    let limit = match figure.goal {
+        None => return String::new(),
+        Some(Goal::Value(limit)) => format!("{relation} {} {}", number(limit), figure.unit),
+        Some(Goal::Ratio(limit)) => format!("{relation} {limit:.2} ×"),
+    };
+    let mark = match figure.meets_goal() {
+        Some(true) => "ok",
+        Some(false) => "missed",
+        None => "?",
+    };
+    format!("{limit}  {mark}")
+}
+
+/// With as many digits as tell something.
+pub(super) fn number(value: f64) -> String {
+    match value.abs() {
+        great if great >= 1000.0 => format!("{value:.0}"),
+        small if small < 10.0 && small != 0.0 => format!("{value:.2}"),
+        _ => format!("{value:.1}"),
+    }
+}
+
+fn sizes(programs: &[ProgramSize]) -> Table {
+    let mut table = table([
+        "",
+        "instructions",
+        "bytes of machine code",
+        "instructions that the verifier walked",
+    ]);
+    let known = |number: Option<u32>| number.map_or_else(|| "?".to_owned(), |n| n.to_string());
+    for program in programs {
+        table.add_row([
+            program.name.clone(),
+            known(program.instructions),
+            program.jited_bytes.to_string(),
+            known(program.verified_instructions),
+        ]);
+    }
+    align_right(&mut table);
+    table
+}
+
+pub(super) fn table<const COLUMNS: usize>(header: [&str; COLUMNS]) -> Table {
+    let mut table = Table::new();
+    table
+        .load_preset(presets::UTF8_HORIZONTAL_ONLY)
+        .remove_style(TableComponent::HorizontalLines)
+        .remove_style(TableComponent::MiddleIntersections)
+        .set_header(header);
+    table
+}
+
+/// All columns but the first.
+pub(super) fn align_right(table: &mut Table) {
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
     }
 }
 
@@ -163,14 +143,49 @@ fn median(sorted: &[f64]) -> f64 {
 mod tests {
     use super::*;
 
+    /// A report of one section with these figures.
+    fn report(figures: Vec<Figure>) -> Report {
+        Report {
+            machine: Machine {
+                cpu: "Turing machine".to_owned(),
+                cpus: 1,
+                kernel: "6.1".to_owned(),
+            },
+            sections: vec![Section {
+                name: "program".to_owned(),
+                title: "Cost".to_owned(),
+                method: "by counting".to_owned(),
+                reference: Some("floor".to_owned()),
+                figures,
+            }],
+            programs: Vec::new(),
+        }
+    }
+
     #[test]
-    fn a_figure_is_the_median_net_of_the_generator() {
-        let samples = [(10.0, 110.0), (20.0, 25.0), (10.0, 20.0)];
-        let samples = samples.map(|(generator, both)| Sample { generator, both });
-        let figure = Figure::new("case", &samples);
-        assert_eq!(figure.ns, 10.0);
-        assert_eq!(figure.spread_ns, [5.0, 100.0]);
-        assert_eq!(figure.gross_ns, 25.0);
-        assert_eq!(median(&[1.0, 2.0]), 1.5);
+    fn a_table_says_which_goals_are_met() {
+        let figure = |name, value| Figure::median(name, "ns", Better::Lower, &[value]);
+        let text = report(vec![
+            figure("hit", 30.0).with_goal(Goal::Value(40.0)),
+            figure("miss", 50.0).with_goal(Goal::Value(40.0)),
+            figure("other", 5.25),
+        ])
+        .to_string();
+        let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
+        assert!(line("hit").contains("≤ 40.0 ns  ok"), "{text}");
+        assert!(line("miss").contains("≤ 40.0 ns  missed"), "{text}");
+        assert!(line("other").contains("5.25 ns") && !line("other").contains('≤'));
+    }
+
+    #[test]
+    fn json_is_read_as_it_was_written() {
+        let figure = Figure {
+            ratio: Some(2.5),
+            ..Figure::median("hit", "ns", Better::Lower, &[1.0, 3.0])
+        };
+        let written = report(vec![figure.with_goal(Goal::Ratio(2.0))]);
+        let json = serde_json::to_string(&written).unwrap();
+        let read: Report = serde_json::from_str(&json).unwrap();
+        assert_eq!(serde_json::to_string(&read).unwrap(), json);
     }
 }

@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
+use lb_common::lab::FIRST_PORT;
 use lb_userspace::{
     dataplane::{BackendRecord, DataPlane, MapWrite, Reader as _, Writer as _},
     model::{BackendIndex, Forwarding, MacAddr, NextHop, ServiceId},
@@ -17,8 +18,8 @@ use super::{
     memory::Memory,
 };
 use crate::{
-    bench::{
-        frame::{ACK, Direction, SYN, Template},
+    bench::program::{
+        frame::{ACK, Maker, SYN, Template},
         generator::{Flows, Generator, TX},
     },
     lab::Lab,
@@ -74,8 +75,9 @@ fn fill(plane: &mut DataPlane) -> anyhow::Result<()> {
     generator.test(&plane.program()?.fd()?.try_clone()?)?;
     for flags in [SYN, ACK] {
         let segment = Template {
-            direction: Direction::Request,
+            maker: Maker::Request,
             clients: Ipv4Addr::new(10, 1, 0, 0).into(),
+            port: FIRST_PORT,
             other: LISTEN,
             flags,
         };

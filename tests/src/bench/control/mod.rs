@@ -23,14 +23,17 @@ use crate::lab::{Lab, Topology};
 ///
 /// Not root, no BPF file system at `/sys/fs/bpf`, a program that the kernel refuses, a daemon that
 /// does not start; or a run that did not do what it was to do.
-pub fn run(effort: Effort) -> anyhow::Result<Section> {
+pub(super) fn run(effort: Effort) -> anyhow::Result<Section> {
     let topology = Topology {
         clients: 1,
         backends: 1,
         ..Topology::default()
     };
     let lab = Lab::with("control", &topology).context("make a namespace")?;
-    let mut figures = Figures::begin(effort.passes);
+    let mut figures = Figures::begin(match effort {
+        Effort::Quick => 3,
+        Effort::Full => 5,
+    });
     tables::measure(&mut figures, &lab)?;
     plans::measure(&mut figures, &lab)?;
     restart::measure(&mut figures, &lab)?;

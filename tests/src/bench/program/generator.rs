@@ -1,6 +1,6 @@
 //! The generator and the floors, loaded; one measured run of a program behind the generator.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, fs::File, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use aya::{
@@ -10,20 +10,21 @@ use aya::{
 };
 use lb_common::lab;
 
-use super::{frame::Template, machine};
+use super::{dispatcher, frame::Template};
+use crate::bench::machine;
 
 /// XDP verdicts (`include/uapi/linux/bpf.h`).
-pub(super) const DROP: u32 = 1;
-pub(super) const PASS: u32 = 2;
-pub(super) const TX: u32 = 3;
+pub(in crate::bench) const DROP: u32 = 1;
+pub(in crate::bench) const PASS: u32 = 2;
+pub(in crate::bench) const TX: u32 = 3;
 
 /// What does nothing with a packet: behind the generator, it measures the generator.
-pub(super) const NOTHING: &str = "floor_drop";
-const FLOORS: [&str; 3] = [NOTHING, "floor_pass", "floor_swap_tx"];
+pub(in crate::bench) const NOTHING: &str = "floor_drop";
+const FLOORS: [&str; 4] = [NOTHING, "floor_pass", "floor_swap_tx", "floor_dnat"];
 
 /// Which flows a run's packets belong to.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Flows {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::bench) enum Flows {
     /// Each packet of one of so many, a power of two, at random.
     Random(u32),
     /// One after another, from this one on.
@@ -58,13 +59,13 @@ struct Settings {
 }
 
 /// What a run came to.
-pub(super) struct Run {
+pub(in crate::bench) struct Run {
     /// CPU time of all packets.
-    pub(super) time: Duration,
+    pub(in crate::bench) time: Duration,
     /// Verdict on the last packet.
-    pub(super) verdict: u32,
+    pub(in crate::bench) verdict: u32,
     /// The last packet as the program left it.
-    pub(super) frame: Vec<u8>,
+    pub(in crate::bench) frame: Vec<u8>,
 }
 
 #[repr(transparent)]
@@ -75,15 +76,18 @@ struct Entry(lab::Generator);
 unsafe impl aya::Pod for Entry {}
 
 /// The programs of `lb-lab`.
-pub(super) struct Generator {
+pub(in crate::bench) struct Generator {
     ebpf: Ebpf,
     settings: Array<MapData, Entry>,
+    list: Array<MapData, u32>,
     under_test: ProgramArray<MapData>,
     floors: BTreeMap<&'static str, ProgramFd>,
+    /// For as long as these are open, the programs are in the kernel's XDP dispatcher.
+    _kept: Vec<File>,
 }
 
 impl Generator {
-    pub(super) fn load() -> anyhow::Result<Self> {
+    pub(in crate::bench) fn load() -> anyhow::Result<Self> {
         ensure!(
             !lb_userspace::dataplane::LAB_OBJECT.is_empty(),
             "built without the XDP programs (AYA_BUILD_SKIP): build again without"
@@ -96,44 +100,80 @@ impl Generator {
                 .with_context(|| format!("no map {name}"))
         };
         let settings = map("GENERATOR")?.try_into()?;
+        let list = map("LIST")?.try_into()?;
         let under_test = map("UNDER_TEST")?.try_into()?;
         let mut floors = BTreeMap::new();
+        let mut kept = Vec::new();
         for (name, program) in ebpf.programs_mut() {
             let program: &mut Xdp = program.try_into()?;
             program.load().with_context(|| format!("load {name}"))?;
             if let Some(&floor) = FLOORS.iter().find(|&&floor| floor == name) {
                 floors.insert(floor, program.fd()?.try_clone()?);
+            } else {
+                kept.push(dispatcher::keep(program).with_context(|| format!("keep {name}"))?);
             }
         }
         Ok(Self {
             ebpf,
             settings,
+            list,
             under_test,
             floors,
+            _kept: kept,
         })
     }
 
     /// Puts a floor behind the generator.
-    pub(super) fn test_floor(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(in crate::bench) fn test_floor(&mut self, name: &str) -> anyhow::Result<()> {
         let floor = self.floors.get(name).context("no such floor")?;
         self.under_test.set(0, floor, 0)?;
         Ok(())
     }
 
     /// Puts another program behind the generator.
-    pub(super) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
+    pub(in crate::bench) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
         self.under_test
             .set(0, program, 0)
             .context("put the program behind the generator")
     }
 
+    /// What the programs that have a list find there. Flows are then numbered by their place.
+    pub(in crate::bench) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
+        for (place, &flow) in (0..).zip(flows) {
+            self.list.set(place, flow, 0).context("write the list")?;
+        }
+        Ok(())
+    }
+
     /// Gives `packets` frames to the program under test, each restored and of one of `flows`.
-    pub(super) fn run(
+    pub(in crate::bench) fn run(
         &mut self,
         template: &Template,
         flows: Flows,
         packets: u32,
     ) -> anyhow::Result<Run> {
+        self.start(template, flows)?;
+        let run = self.go_on(template, packets)?;
+        self.expect_made(packets)?;
+        Ok(run)
+    }
+
+    /// The same, frame by frame: `see` gets to see each that comes back.
+    pub(in crate::bench) fn run_one_by_one(
+        &mut self,
+        template: &Template,
+        flows: Flows,
+        count: u32,
+        mut see: impl FnMut(&Run) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.start(template, flows)?;
+        for _ in 0..count {
+            see(&self.go_on(template, 1)?)?;
+        }
+        self.expect_made(count)
+    }
+
+    fn start(&mut self, template: &Template, flows: Flows) -> anyhow::Result<()> {
         let Settings {
             state,
             multiplier,
@@ -149,13 +189,17 @@ impl Generator {
             packets: 0,
         };
         self.settings.set(0, Entry(entry), 0)?;
+        Ok(())
+    }
+
+    fn go_on(&self, template: &Template, packets: u32) -> anyhow::Result<Run> {
         let name = template.generator();
         let program: &Xdp = match self.ebpf.program(name) {
             Some(program) => program.try_into()?,
             None => bail!("lb-lab has no program {name}"),
         };
         let packet = vec![0; template.length()];
-        let mut frame = vec![0; template.length()];
+        let mut frame = vec![0; template.length() + MOST_IN_FRONT];
         let before = machine::cpu_time()?;
         let result = program.test_run(TestRunOptions {
             data_in: Some(&packet),
@@ -164,16 +208,24 @@ impl Generator {
             ..TestRunOptions::default()
         })?;
         let time = machine::cpu_time()?.saturating_sub(before);
-        let Entry(entry) = self.settings.get(&0, 0)?;
-        ensure!(
-            entry.packets == u64::from(packets),
-            "the generator made {} packets instead of {packets}",
-            entry.packets
-        );
+        frame.truncate(result.data_size_out as usize);
         Ok(Run {
             time,
             verdict: result.return_value,
             frame,
         })
     }
+
+    fn expect_made(&self, packets: u32) -> anyhow::Result<()> {
+        let Entry(entry) = self.settings.get(&0, 0)?;
+        ensure!(
+            entry.packets == u64::from(packets),
+            "the generator made {} packets instead of {packets}",
+            entry.packets
+        );
+        Ok(())
+    }
 }
+
+/// Bytes that a program may put in front of a frame.
+const MOST_IN_FRONT: usize = 64;

@@ -1,0 +1,137 @@
+//! The balancers that are measured, each in its turn: with services and connections, in a flood, with
+//! many services. Every pass of a phase measures all of its cases once.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
+use lb_userspace::model::{Forwarding, Scheduler};
+
+use super::{
+    Amount,
+    balancer::{ANY_NUMBER, Balancer},
+    cases::{self, Case, Clients, MOST, MOST_WITH_MORE, REPLIED_TO, SPREAD, has_more},
+    generator::Generator,
+    handshake::{establish, establish_spread},
+    measure::{Alone, Sample, measure},
+    service::{MODES, Service, schedulers},
+    size::ProgramSize,
+};
+
+/// Flows of each address family that the connection table is made for.
+const CAPACITY: u32 = 1_000_000;
+
+type Measured = Vec<(Case, Vec<Sample>)>;
+
+/// The floors, and services of all modes with their connections; and how large the programs are.
+pub(super) fn ordinary(
+    generator: &mut Generator,
+    amount: Amount,
+) -> anyhow::Result<(Measured, Vec<ProgramSize>)> {
+    let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+    let services = services_of_all_modes();
+    let scheduled: Vec<_> = (services.len() as u16..)
+        .zip(schedulers())
+        .map(|(number, scheduler)| Service::new(number, true, Forwarding::Nat, scheduler))
+        .collect();
+    for service in services.iter().chain(&scheduled) {
+        balancer.add(service.clone())?;
+    }
+    let mut cases = cases::floors();
+    // Last, as they fill the table with what is then swept out.
+    let mut new = Vec::new();
+    let mut connections = 0;
+    for service in &services {
+        if service.forwarding == Forwarding::Nat {
+            cases.push(cases::not_ours(service));
+        }
+        let mut open = |clients, count, only| {
+            connections += u64::from(count);
+            establish(&mut balancer, generator, service, clients, 0..count, only)
+        };
+        let clients = Clients::of(service.is_ipv4());
+        open(clients.established, MOST, None)?;
+        cases.extend(cases::hits(service));
+        if service.forwarding.sees_replies() {
+            let first = service.backends.first().map(|&(index, _)| index);
+            let sent_from = open(clients.replied_to, REPLIED_TO, first)?;
+            cases.extend(cases::reply(service, &sent_from));
+        }
+        new.push(cases::new_flow(service));
+    }
+    new.extend(scheduled.iter().map(cases::scheduled));
+    cases.extend(new);
+    // Not before all the others have found their places in an emptier table.
+    for service in services.iter().filter(|service| has_more(service)) {
+        let clients = Clients::of(service.is_ipv4()).established;
+        let more = MOST..MOST_WITH_MORE;
+        connections += u64::from(MOST_WITH_MORE - MOST);
+        establish(&mut balancer, generator, service, clients, more, None)?;
+    }
+    balancer.expect_established(connections)?;
+    balancer.forget_half_open_soon()?;
+    let measured = passes(&mut balancer, generator, amount, cases)?;
+    Ok((measured, balancer.sizes()?))
+}
+
+/// A balancer that takes every SYN for part of a flood.
+pub(super) fn flood(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
+    let mut balancer = Balancer::load(CAPACITY, 0)?;
+    let mut cases = Vec::new();
+    for service in services_of_all_modes() {
+        // A new connection needs a port, flood or not.
+        if service.forwarding != Forwarding::FullNat {
+            cases.push(cases::flooded(&service));
+            balancer.add(service)?;
+        }
+    }
+    passes(&mut balancer, generator, amount, cases)
+}
+
+/// One that has few services first, and then more and more.
+pub(super) fn many_services(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
+    let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+    let mut measured = Vec::new();
+    let mut services = Vec::new();
+    for (round, &count) in (1..).zip(amount.services) {
+        for number in services.len() as u16..count {
+            let service = Service::one_of_many(number);
+            balancer.add(service.clone())?;
+            services.push(service);
+        }
+        // Who has connections with the first services already stays out of it.
+        let client = Ipv4Addr::new(10, 3, 0, round);
+        let case = establish_spread(&mut balancer, generator, &services, client)?;
+        balancer.expect_established(u64::from(round) * u64::from(SPREAD))?;
+        measured.extend(passes(&mut balancer, generator, amount, vec![case])?);
+    }
+    Ok(measured)
+}
+
+fn services_of_all_modes() -> Vec<Service> {
+    let services = [true, false]
+        .into_iter()
+        .flat_map(|ipv4| MODES.map(|mode| (ipv4, mode)));
+    (0..)
+        .zip(services)
+        .map(|(number, (ipv4, mode))| Service::new(number, ipv4, mode, Scheduler::default()))
+        .collect()
+}
+
+fn passes(
+    balancer: &mut Balancer,
+    generator: &mut Generator,
+    amount: Amount,
+    cases: Vec<Case>,
+) -> anyhow::Result<Measured> {
+    let mut samples = vec![Vec::with_capacity(amount.passes); cases.len()];
+    for pass in 0..amount.passes {
+        let mut alone = Alone::default();
+        for (case, samples) in cases.iter().zip(&mut samples) {
+            let sample = measure(case, balancer, generator, &mut alone, amount, pass)
+                .with_context(|| case.name.clone())?;
+            samples.push(sample);
+        }
+        balancer.sweep_half_open()?;
+    }
+    Ok(cases.into_iter().zip(samples).collect())
+}
