@@ -5,6 +5,7 @@
 //! what one machine has measured can be held against what another one has.
 
 mod compare;
+mod control;
 mod machine;
 mod program;
 mod report;
@@ -21,6 +22,8 @@ use self::{machine::Machine, program::size::ProgramSize, section::Section};
 pub enum Part {
     /// What the XDP program costs per packet.
     Program,
+    /// What the control plane takes: tables, plans, restarts, a million flows, memory.
+    Control,
 }
 
 impl Part {
@@ -39,6 +42,7 @@ impl Part {
                 *programs = sizes;
                 Ok(section)
             }
+            Self::Control => control::run(effort),
         }
     }
 }

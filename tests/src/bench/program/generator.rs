@@ -14,17 +14,17 @@ use super::{dispatcher, frame::Template};
 use crate::bench::machine;
 
 /// XDP verdicts (`include/uapi/linux/bpf.h`).
-pub(super) const DROP: u32 = 1;
-pub(super) const PASS: u32 = 2;
-pub(super) const TX: u32 = 3;
+pub(in crate::bench) const DROP: u32 = 1;
+pub(in crate::bench) const PASS: u32 = 2;
+pub(in crate::bench) const TX: u32 = 3;
 
 /// What does nothing with a packet: behind the generator, it measures the generator.
-pub(super) const NOTHING: &str = "floor_drop";
+pub(in crate::bench) const NOTHING: &str = "floor_drop";
 const FLOORS: [&str; 4] = [NOTHING, "floor_pass", "floor_swap_tx", "floor_dnat"];
 
 /// Which flows a run's packets belong to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Flows {
+pub(in crate::bench) enum Flows {
     /// Each packet of one of so many, a power of two, at random.
     Random(u32),
     /// One after another, from this one on.
@@ -59,13 +59,13 @@ struct Settings {
 }
 
 /// What a run came to.
-pub(super) struct Run {
+pub(in crate::bench) struct Run {
     /// CPU time of all packets.
-    pub(super) time: Duration,
+    pub(in crate::bench) time: Duration,
     /// Verdict on the last packet.
-    pub(super) verdict: u32,
+    pub(in crate::bench) verdict: u32,
     /// The last packet as the program left it.
-    pub(super) frame: Vec<u8>,
+    pub(in crate::bench) frame: Vec<u8>,
 }
 
 #[repr(transparent)]
@@ -76,7 +76,7 @@ struct Entry(lab::Generator);
 unsafe impl aya::Pod for Entry {}
 
 /// The programs of `lb-lab`.
-pub(super) struct Generator {
+pub(in crate::bench) struct Generator {
     ebpf: Ebpf,
     settings: Array<MapData, Entry>,
     list: Array<MapData, u32>,
@@ -87,7 +87,7 @@ pub(super) struct Generator {
 }
 
 impl Generator {
-    pub(super) fn load() -> anyhow::Result<Self> {
+    pub(in crate::bench) fn load() -> anyhow::Result<Self> {
         ensure!(
             !lb_userspace::dataplane::LAB_OBJECT.is_empty(),
             "built without the XDP programs (AYA_BUILD_SKIP): build again without"
@@ -124,21 +124,21 @@ impl Generator {
     }
 
     /// Puts a floor behind the generator.
-    pub(super) fn test_floor(&mut self, name: &str) -> anyhow::Result<()> {
+    pub(in crate::bench) fn test_floor(&mut self, name: &str) -> anyhow::Result<()> {
         let floor = self.floors.get(name).context("no such floor")?;
         self.under_test.set(0, floor, 0)?;
         Ok(())
     }
 
     /// Puts another program behind the generator.
-    pub(super) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
+    pub(in crate::bench) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
         self.under_test
             .set(0, program, 0)
             .context("put the program behind the generator")
     }
 
     /// What the programs that have a list find there. Flows are then numbered by their place.
-    pub(super) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
+    pub(in crate::bench) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
         for (place, &flow) in (0..).zip(flows) {
             self.list.set(place, flow, 0).context("write the list")?;
         }
@@ -146,7 +146,7 @@ impl Generator {
     }
 
     /// Gives `packets` frames to the program under test, each restored and of one of `flows`.
-    pub(super) fn run(
+    pub(in crate::bench) fn run(
         &mut self,
         template: &Template,
         flows: Flows,
@@ -159,7 +159,7 @@ impl Generator {
     }
 
     /// The same, frame by frame: `see` gets to see each that comes back.
-    pub(super) fn run_one_by_one(
+    pub(in crate::bench) fn run_one_by_one(
         &mut self,
         template: &Template,
         flows: Flows,

@@ -9,8 +9,8 @@
 mod balancer;
 mod cases;
 mod dispatcher;
-mod frame;
-mod generator;
+pub(super) mod frame;
+pub(super) mod generator;
 mod handshake;
 mod measure;
 mod phases;
