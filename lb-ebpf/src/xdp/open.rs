@@ -4,7 +4,7 @@ use aya_ebpf::programs::XdpContext;
 use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
-    records::Backend,
+    records::{Backend, Slot},
     tcp::State,
 };
 
@@ -45,11 +45,14 @@ fn from_client<F: Family>(
     let key = F::key(segment.source(), segment.tcp.source, id);
     let hash = F::hash(key);
     let now = clock::now();
+    // Slot and record are most often in nobody's cache: both are asked for before either is looked
+    // at, so that the CPU fetches them at the same time.
+    let slot = select::slot::<F>(id, service, key);
     let chosen = match track::find::<F>(key, hash) {
         Some(record) if !begins_anew::<F>(segment, target, record.value, now) => {
             follow::<F>(frame, segment, target, record, now)
         }
-        record => open::<F>(frame, segment, target, key, hash, record, now),
+        record => open::<F>(frame, segment, target, key, hash, slot, record, now),
     }?;
     request::deliver(frame, segment, target, hash, &chosen, true, None)
 }
@@ -88,6 +91,7 @@ fn open<F: Family>(
     target: Target,
     key: F::Key,
     hash: u64,
+    slot: Option<Slot>,
     record: Option<Record>,
     now: Tick,
 ) -> Result<Chosen, Stop> {
@@ -97,7 +101,7 @@ fn open<F: Family>(
         return Err(target.drop(Reason::UnexpectedSynAck));
     }
     let (index, backend) =
-        select::select::<F>(id, service, key).ok_or_else(|| target.unserved(Reason::NoBackend))?;
+        select::owner(slot).ok_or_else(|| target.unserved(Reason::NoBackend))?;
     if !target.is_one_way() {
         collision::clear::<F>(segment, index, backend, now)
             .map_err(|reason| target.drop(reason))?;

@@ -81,15 +81,16 @@ pub(crate) fn forward<F: Family>(
         return Err(Stop::Continue(F::FULL_NAT));
     }
     let target = Target { id, service };
+    if segment.flags().syn() {
+        maps::leave_errand(|errand| errand.service = id);
+        return Err(Stop::Continue(F::OPEN));
+    }
     target.check(frame, segment)?;
     let key = F::key(segment.source(), segment.tcp.source, id);
     let hash = F::hash(key);
-    let record = match track::find::<F>(key, hash) {
-        Some(record) if !segment.flags().syn() => record,
-        _ => {
-            maps::leave_errand(|errand| errand.service = id);
-            return Err(Stop::Continue(F::OPEN));
-        }
+    let Some(record) = track::find::<F>(key, hash) else {
+        maps::leave_errand(|errand| errand.service = id);
+        return Err(Stop::Continue(F::OPEN));
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
     deliver(frame, segment, target, hash, &chosen, false, None)

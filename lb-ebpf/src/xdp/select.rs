@@ -1,6 +1,6 @@
 //! A backend for a connection that has no record.
 
-use lb_common::records::{Backend, Service};
+use lb_common::records::{Backend, Service, Slot};
 
 use super::{family::Family, maps};
 
@@ -11,7 +11,18 @@ pub(crate) fn select<F: Family>(
     service: &Service,
     key: F::Key,
 ) -> Option<(u16, &'static Backend)> {
-    let hash = F::selection_hash(key, service.seed);
-    let slot = maps::slot(id, service, hash)?;
-    Some((slot.primary, maps::backend(slot.primary)?))
+    owner(slot::<F>(id, service, key))
+}
+
+/// The slot on which the client falls.
+#[inline(always)]
+pub(crate) fn slot<F: Family>(id: u16, service: &Service, key: F::Key) -> Option<Slot> {
+    maps::slot(id, service, F::selection_hash(key, service.seed))
+}
+
+/// The backend that new connections of this slot go to.
+#[inline(always)]
+pub(crate) fn owner(slot: Option<Slot>) -> Option<(u16, &'static Backend)> {
+    let index = slot?.primary;
+    Some((index, maps::backend(index)?))
 }

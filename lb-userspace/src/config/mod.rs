@@ -103,10 +103,10 @@ impl ConntrackSettings {
     /// 1.6 GB of IPv4 records, or 3.2 GB of IPv6 ones.
     pub const MAX_CAPACITY: u32 = 100_000_000;
 
-    /// Half of the IPv4 capacity: an IPv6 record is twice as large, so both tables take the same
-    /// memory.
+    /// A quarter of the IPv4 capacity: an IPv6 record is twice as large, so that its table takes half
+    /// as much memory, and with defaults all that there is stays below 64 MB.
     pub fn default_capacity_ipv6(capacity: u32) -> u32 {
-        (capacity / 2).max(Self::MIN_CAPACITY)
+        (capacity / 4).max(Self::MIN_CAPACITY)
     }
 }
 

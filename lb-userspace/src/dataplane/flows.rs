@@ -2,7 +2,6 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     os::fd::AsFd as _,
     sync::{
@@ -11,7 +10,7 @@ use std::{
     },
 };
 
-use aya::maps::{Array, IterableMap as _, Map, MapData, MapInfo};
+use aya::maps::MapData;
 use lb_common::{
     flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS, Tick},
     records::MAX_SERVICES,
@@ -20,6 +19,7 @@ use lb_common::{
 
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
+    births::Births,
     clock::now,
     convert,
     mapped::{MappedArray, Shared},
@@ -55,21 +55,6 @@ pub(super) struct FlowTables {
 pub(super) struct Table<B> {
     pub(super) buckets: MappedArray<B>,
     births: Births,
-}
-
-/// Two births a word.
-enum Births {
-    Pinned(MappedArray<AtomicU64>),
-    Own(Box<[AtomicU64]>),
-}
-
-impl Births {
-    fn as_slice(&self) -> &[AtomicU64] {
-        match self {
-            Self::Pinned(births) => births.as_slice(),
-            Self::Own(births) => births,
-        }
-    }
 }
 
 /// A set of services that one thread changes and others read.
@@ -129,8 +114,8 @@ impl Key for FlowKey6 {
 }
 
 impl FlowTables {
-    /// Maps both tables, and the pinned arrays of birth times beside them, made if there are none;
-    /// beside them `ports`, whatever there are at the time.
+    /// Maps both tables, with what an earlier life knew of their connections' births; beside them
+    /// `ports`, whatever there are at the time.
     pub(super) fn new(
         v4: &MapData,
         buckets4: u32,
@@ -142,11 +127,11 @@ impl FlowTables {
         Ok(Self {
             v4: Table {
                 buckets: mapped(v4, buckets4)?,
-                births: births(pins, "FLOW_BIRTHS4", buckets4)?,
+                births: Births::pinned(pins, "FLOW_BIRTHS4", buckets4)?,
             },
             v6: Table {
                 buckets: mapped(v6, buckets6)?,
-                births: births(pins, "FLOW_BIRTHS6", buckets6)?,
+                births: Births::pinned(pins, "FLOW_BIRTHS6", buckets6)?,
             },
             ending: ports.ending.clone(),
             ports,
@@ -191,11 +176,8 @@ where
     /// One whose births are forgotten with the daemon: ages of connections that it finds begin with
     /// how long they have been idle.
     pub(super) fn unpinned(buckets: MappedArray<B>) -> Self {
-        let words = buckets.as_slice().len() * RECORDS / 2;
-        Self {
-            buckets,
-            births: Births::Own((0..words).map(|_| AtomicU64::new(0)).collect()),
-        }
+        let births = Births::of_this_process(buckets.as_slice().len());
+        Self { buckets, births }
     }
 
     pub(super) fn records(&self) -> u64 {
@@ -221,7 +203,7 @@ where
                 } else if flow::expire(word, now) {
                     continue;
                 }
-                self.born(index * RECORDS + slot, value, now);
+                self.births.born(index * RECORDS + slot, value, now);
                 totals.used += 1;
                 match state {
                     State::ESTABLISHED => totals.established += 1,
@@ -273,7 +255,7 @@ where
         let service = key.service();
         let left = value.expires().since(now);
         let idle = timeout(service, value.state()).saturating_sub(left);
-        let age = now.since(self.born(index * RECORDS + slot, value, now));
+        let age = now.since(self.births.born(index * RECORDS + slot, value, now));
         Some(Connection {
             service,
             backend: BackendIndex(value.backend()),
@@ -283,28 +265,6 @@ where
             idle: convert::duration(idle),
         })
     }
-
-    /// When the connection in this record began: the packet path does not spend a cache line on
-    /// it, so it is when the record was first seen here.
-    fn born(&self, record: usize, value: FlowValue, now: Tick) -> Tick {
-        let Some(births) = self.births.as_slice().get(record / 2) else {
-            return now;
-        };
-        // 24 bits of tick, and 8 bits that tell one connection from the next in the same record.
-        let shift = 32 * (record % 2);
-        let word = births.load(Ordering::Relaxed);
-        let birth = (word >> shift) as u32;
-        let mark = value.generation() | 0x80;
-        if (birth >> 24) as u8 == mark {
-            return Tick::new(birth);
-        }
-        let birth = u64::from(now.get() | u32::from(mark) << 24);
-        births.store(
-            word & !(0xffff_ffff << shift) | birth << shift,
-            Ordering::Relaxed,
-        );
-        now
-    }
 }
 
 pub(super) fn mapped<T: Shared>(
@@ -313,28 +273,4 @@ pub(super) fn mapped<T: Shared>(
 ) -> Result<MappedArray<T>, DataPlaneError> {
     MappedArray::new(data.fd().as_fd(), entries)
         .map_err(|error| DataPlaneError::new("map the connection table into memory", error))
-}
-
-/// The packet path never touches these; they are pinned so that ages survive the daemon.
-fn births(pins: &Pins, name: &str, buckets: u32) -> Result<Births, DataPlaneError> {
-    /// `BPF_F_MMAPABLE`
-    const MMAPABLE: u32 = 1 << 10;
-    let entries = buckets * (RECORDS as u32 / 2);
-    let path = pins.map(name);
-    let failed = |error: aya::maps::MapError| DataPlaneError::new("open the flows' ages", error);
-    let fits = || MapInfo::from_pin(&path).is_ok_and(|info| info.max_entries() == entries);
-    if path.exists() && !fits() {
-        fs::remove_file(&path)
-            .map_err(|error| DataPlaneError::new("remove the flows' old ages", error))?;
-    }
-    if path.exists() {
-        let data = MapData::from_pin(&path).map_err(failed)?;
-        let map: Array<_, u64> = Map::Array(data).try_into().map_err(failed)?;
-        return Ok(Births::Pinned(mapped(map.map(), entries)?));
-    }
-    let map = Array::<MapData, u64>::create(entries, MMAPABLE).map_err(failed)?;
-    let births = mapped(map.map(), entries)?;
-    map.pin(&path)
-        .map_err(|error| DataPlaneError::new("pin the flows' ages", error))?;
-    Ok(Births::Pinned(births))
 }

@@ -1,6 +1,11 @@
 //! Loads the program, with its maps pinned or taken over from an earlier life.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    panic,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -118,6 +123,8 @@ impl DataPlane {
             .collect();
         let mut loader = EbpfLoader::new();
         loader
+            // The program reads no kernel structure whose layout would have to be looked up.
+            .btf(None)
             .override_global("FLOW_KEY0", &keys.0[0], true)
             .override_global("FLOW_KEY1", &keys.0[1], true)
             .override_global("SELECTION_KEY0", &keys.0[2], true)
@@ -140,9 +147,9 @@ impl DataPlane {
         write_settings(open("SETTINGS")?, settings)?;
         let clock = Clock::new(&mut ebpf, jiffy, open("SETTINGS")?)?;
         clock.correct()?;
-        load_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
         let program = if multi_buffer { "lb" } else { "lb_linear" };
-        load(&mut ebpf, program)?;
+        load_all(&mut ebpf, program, multi_buffer)?;
+        install_continuations(&mut ebpf, multi_buffer, open("PROGRAMS")?)?;
 
         let ports = PortTables::default();
         let tables = FlowTables::new(
@@ -162,6 +169,7 @@ impl DataPlane {
         let ender = Arc::new(Ender::new(&mut open, tables)?);
         let writer = KernelWriter::new(&mut open, ports, samples.clone())?;
         let tx_ports = TxPorts::new(open(TxPorts::NAME)?)?;
+        sys::give_back_memory(OBJECT);
         info!(
             program,
             adopted = !existing.is_empty(),
@@ -384,18 +392,54 @@ const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
     ("lb_mss", "lb_mss_linear", program::MSS),
 ];
 
-/// Loads them and puts them in their places, from where an earlier life's program goes on with
-/// them at once, as it does with the maps: the layout's version is theirs, too.
-fn load_continuations(
+/// Names and indices of the ones that fit this kernel.
+fn continuations(multi_buffer: bool) -> impl Iterator<Item = (&'static str, u32)> {
+    CONTINUATIONS
+        .into_iter()
+        .map(move |(with, without, index)| (if multi_buffer { with } else { without }, index))
+}
+
+/// Loads `first` and all that goes on from there, on all CPUs: the verifier takes nearly all of the
+/// time that a start takes.
+fn load_all(ebpf: &mut Ebpf, first: &str, multi_buffer: bool) -> Result<(), DataPlaneError> {
+    let is_wanted =
+        |name: &str| name == first || continuations(multi_buffer).any(|(known, _)| known == name);
+    let wanted: Vec<_> = ebpf
+        .programs_mut()
+        .filter(|(name, _)| is_wanted(name))
+        .collect();
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    let workers = workers.min(wanted.len());
+    let waiting = Mutex::new(wanted);
+    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
+    let work = || -> Result<(), DataPlaneError> {
+        while let Some((name, program)) = next() {
+            let loaded = <&mut Xdp>::try_from(program).and_then(Xdp::load);
+            loaded.map_err(|error| cannot_load(name, error))?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| {
+            worker
+                .join()
+                .unwrap_or_else(|reason| panic::resume_unwind(reason))
+        })
+    })
+}
+
+/// Puts them in their places, from where an earlier life's program goes on with them at once, as
+/// it does with the maps: the layout's version is theirs, too.
+fn install_continuations(
     ebpf: &mut Ebpf,
     multi_buffer: bool,
     programs: Map,
 ) -> Result<(), DataPlaneError> {
     let failed = |error: MapError| DataPlaneError::new("fill the program array", error);
     let mut programs: ProgramArray<_> = programs.try_into().map_err(failed)?;
-    for (with, without, index) in CONTINUATIONS {
-        let program = load(ebpf, if multi_buffer { with } else { without })?;
-        let fd = program
+    for (name, index) in continuations(multi_buffer) {
+        let fd = xdp(ebpf, name)?
             .fd()
             .map_err(|error| DataPlaneError::new("fill the program array", error))?;
         programs.set(index, fd, 0).map_err(failed)?;
@@ -405,10 +449,12 @@ fn load_continuations(
 
 pub(super) fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
     let program = xdp(ebpf, name)?;
-    program
-        .load()
-        .map_err(|error| DataPlaneError::new(format!("load XDP program {name}"), error))?;
+    program.load().map_err(|error| cannot_load(name, error))?;
     Ok(program)
+}
+
+fn cannot_load(name: &str, error: ProgramError) -> DataPlaneError {
+    DataPlaneError::new(format!("load XDP program {name}"), error)
 }
 
 fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {

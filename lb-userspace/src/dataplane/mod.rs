@@ -3,9 +3,12 @@
 //! [`Writer`] and [`Reader`] are all that the engine and the API know of it; the modules beside
 //! this one implement both with aya, and are the only place that knows aya.
 
+mod batch;
+mod births;
 mod bpffs;
 mod clock;
 mod convert;
+mod counters;
 pub mod decap;
 mod ender;
 mod endpoints;
@@ -50,7 +53,9 @@ use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Scheduler, Serv
 /// One change to the kernel's maps. A plan is a list of these, applied in order.
 #[derive(Clone, Debug, PartialEq)]
 pub enum MapWrite {
-    /// Makes the slot table of a service, all slots empty. Waits for an RCU grace period.
+    /// Makes the slot table of a service, all slots empty. Where it has none yet, it may be the next
+    /// write of another kind that installs it, together with others: the kernel waits for an RCU
+    /// grace period then.
     CreateTable {
         service: ServiceId,
         slots: u32,

@@ -2,20 +2,21 @@
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use aya::maps::{Array, Map, MapData, PerCpuArray};
+use aya::maps::{Array, Map, MapData};
 use lb_common::{reason::Reason, records::Service, tcp::State};
 
 use super::{
     AttachedInterface, BackendCounters, Connection, ConnectionTotals, DataPlaneError, Reader,
-    ReasonCount, Sample, ServiceCounters, flows::Tables, plain::Plain, samples::Samples,
+    ReasonCount, Sample, ServiceCounters, counters::Counters, flows::Tables, plain::Plain,
+    samples::Samples,
 };
 use crate::model::{BackendIndex, ServiceId};
 
 /// The aya side of [`Reader`].
 pub struct KernelReader {
     services: Array<MapData, Plain<Service>>,
-    backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
-    reason_counters: PerCpuArray<MapData, u64>,
+    backend_counters: Counters<5>,
+    reason_counters: Counters<1>,
     tables: Tables,
     samples: Arc<Samples>,
     interfaces: RwLock<Vec<AttachedInterface>>,
@@ -27,11 +28,11 @@ impl KernelReader {
         tables: Tables,
         samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
-        let failed = |error: aya::maps::MapError| DataPlaneError::new("open the counters", error);
+        let failed = |error: aya::maps::MapError| DataPlaneError::new("open the services", error);
         Ok(Self {
             services: open("SERVICES")?.try_into().map_err(failed)?,
-            backend_counters: open("BACKEND_COUNTERS")?.try_into().map_err(failed)?,
-            reason_counters: open("REASON_COUNTERS")?.try_into().map_err(failed)?,
+            backend_counters: Counters::new(open("BACKEND_COUNTERS")?)?,
+            reason_counters: Counters::new(open("REASON_COUNTERS")?)?,
             tables,
             samples,
             interfaces: RwLock::default(),
@@ -45,55 +46,63 @@ impl KernelReader {
             .unwrap_or_else(PoisonError::into_inner) = interfaces;
     }
 
-    fn reason(&self, service: u16, reason: Reason) -> Result<u64, DataPlaneError> {
-        let index = u32::from(service) * Reason::ROW + reason as u32;
-        let values = self
+    /// Every reason, with the packets of this service that were counted for it.
+    fn row(
+        &self,
+        ServiceId(service): ServiceId,
+    ) -> Result<impl Iterator<Item = (Reason, u64)>, DataPlaneError> {
+        let first = u32::from(service) * Reason::ROW;
+        let row = self
             .reason_counters
-            .get(&index, 0)
+            .sums(first, Reason::ROW)
             .map_err(|error| DataPlaneError::new("read the reason counters", error))?;
-        Ok(values.iter().sum())
+        let packets = move |reason: Reason| row.get(reason as usize).map_or(0, |[count]| *count);
+        Ok(Reason::ALL
+            .iter()
+            .map(move |&reason| (reason, packets(reason))))
     }
 }
 
 impl Reader for KernelReader {
     fn service_counters(&self, service: ServiceId) -> Result<ServiceCounters, DataPlaneError> {
-        let mut counters = ServiceCounters {
-            untracked: self.reason(service.0, Reason::Untracked)?,
-            drops: 0,
-        };
-        for reason in Reason::ALL.iter().filter(|reason| reason.is_drop()) {
-            counters.drops += self.reason(service.0, *reason)?;
+        let mut counters = ServiceCounters::default();
+        for (reason, packets) in self.row(service)? {
+            if reason == Reason::Untracked {
+                counters.untracked = packets;
+            } else if reason.is_drop() {
+                counters.drops += packets;
+            }
         }
         Ok(counters)
     }
 
     fn backend_counters(&self, backend: BackendIndex) -> Result<BackendCounters, DataPlaneError> {
-        let values = self
+        let sums = self
             .backend_counters
-            .get(&u32::from(backend.0), 0)
+            .sums(u32::from(backend.0), 1)
             .map_err(|error| DataPlaneError::new("read the backend counters", error))?;
-        let mut sum = BackendCounters::default();
-        for Plain(cpu) in values.iter() {
-            sum += *cpu;
-        }
-        Ok(sum)
+        let [connections, packets_in, bytes_in, packets_out, bytes_out] =
+            sums.first().copied().unwrap_or_default();
+        Ok(BackendCounters {
+            connections,
+            packets_in,
+            bytes_in,
+            packets_out,
+            bytes_out,
+        })
     }
 
     fn reasons(&self, service: Option<ServiceId>) -> Result<Vec<ReasonCount>, DataPlaneError> {
-        let service = service.map_or(0, |service| service.0);
-        let mut counts = Vec::new();
-        for reason in Reason::ALL {
-            let packets = self.reason(service, *reason)?;
-            if packets > 0 {
-                counts.push(ReasonCount {
-                    reason: reason.name(),
-                    description: reason.description(),
-                    dropped: reason.is_drop(),
-                    packets,
-                });
-            }
-        }
-        Ok(counts)
+        let row = self.row(service.unwrap_or(ServiceId(0)))?;
+        let counted = row.filter(|(_, packets)| *packets > 0);
+        Ok(counted
+            .map(|(reason, packets)| ReasonCount {
+                reason: reason.name(),
+                description: reason.description(),
+                dropped: reason.is_drop(),
+                packets,
+            })
+            .collect())
     }
 
     fn connections(&self, visit: &mut dyn FnMut(Connection) -> bool) {

@@ -11,6 +11,25 @@ use std::{
     time::Duration,
 };
 
+/// Gives memory back that is allocated no more, and that `read_only` takes where it stands in the
+/// program's file: it is read from there again when it is looked at.
+pub(super) fn give_back_memory(read_only: &'static [u8]) {
+    const PAGE: usize = 4096;
+    let range = read_only.as_ptr_range();
+    let start = (range.start as usize).next_multiple_of(PAGE);
+    let end = range.end as usize / PAGE * PAGE;
+    if start < end {
+        // SAFETY: whole pages of a constant. Its mapping is private and of a file, so that what
+        // is dropped is read again from there; no other object shares them.
+        unsafe { libc::madvise(start as *mut libc::c_void, end - start, libc::MADV_DONTNEED) };
+    }
+    #[cfg(target_env = "gnu")]
+    // SAFETY: may be called at any time.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// The clock of the packet path, since boot: coarse and monotonic.
 pub(super) fn monotonic() -> Duration {
     let mut time = libc::timespec {
@@ -197,7 +216,7 @@ unsafe fn bpf<A: Copy>(command: libc::c_long, attributes: &A) -> io::Result<i32>
 /// # Safety
 ///
 /// As above.
-unsafe fn bpf_mut<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
+pub(super) unsafe fn bpf_mut<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
     // SAFETY: as the caller promises; the kernel takes what is not there as zero.
     let result = unsafe {
         libc::syscall(

@@ -1,7 +1,8 @@
 //! Executes a plan's steps on the maps.
 
 use std::{
-    collections::{BTreeSet, HashMap as Index},
+    collections::{BTreeMap, BTreeSet, HashMap as Index},
+    io,
     net::SocketAddr,
     os::fd::AsFd as _,
     sync::{
@@ -10,19 +11,17 @@ use std::{
     },
 };
 
-use aya::maps::{
-    Array, ArrayOfMaps, IterableMap as _, Map, MapData, MapError, PerCpuArray, PerCpuValues,
-};
+use aya::maps::{Array, ArrayOfMaps, IterableMap as _, Map, MapData, MapError};
 use lb_common::{
     reason::Reason,
-    records::{
-        self, BACKEND_LINES, BackendCounters, LISTEN_LINES, MAX_BACKENDS, MAX_SERVICES,
-        pairs_in_half,
-    },
+    records::{self, BACKEND_LINES, LISTEN_LINES, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
 };
 
+use tracing::debug;
+
 use super::{
-    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer, convert,
+    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer, batch, convert,
+    counters::Counters,
     endpoints::{EndpointTable, ServiceAddresses},
     kernel::map_data,
     mapped::MappedArray,
@@ -46,6 +45,9 @@ const SLOT_TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
 
 type SlotTable = Array<MapData, u64>;
 
+/// Slot tables that are installed together: each is an open file until then.
+const MOST_WAITING: usize = 128;
+
 /// The aya side of [`Writer`].
 pub struct KernelWriter {
     services: MappedArray<[AtomicU64; 8]>,
@@ -54,16 +56,17 @@ pub struct KernelWriter {
     /// The same map, for what aya has no call for.
     slot_tables_data: MapData,
     tables: Index<ServiceId, Table>,
+    /// Slot tables that are made, and installed before anything else is written.
+    waiting: BTreeMap<ServiceId, SlotTable>,
     listens: EndpointTable,
     addresses: ServiceAddresses,
     repliers: EndpointTable,
-    backend_counters: PerCpuArray<MapData, Plain<BackendCounters>>,
-    reason_counters: PerCpuArray<MapData, u64>,
+    backend_counters: Counters<5>,
+    reason_counters: Counters<1>,
     samples: Arc<Samples>,
     tx_ports: TxPorts,
     tunnels: Array<MapData, Plain<records::Tunnel>>,
     snat: SnatWriter,
-    cpus: usize,
 }
 
 /// A service's slot table in memory: pairs of slots, two halves.
@@ -81,8 +84,6 @@ impl KernelWriter {
         let opened = |name: &'static str| {
             move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
         };
-        let cpus = aya::util::nr_cpus()
-            .map_err(|(_, error)| DataPlaneError::new("count the CPUs", error))?;
         let services = map_data(open("SERVICES")?)?;
         let backends = map_data(open("BACKENDS")?)?;
         Ok(Self {
@@ -93,42 +94,82 @@ impl KernelWriter {
                 .map_err(opened("SLOT_TABLES"))?,
             slot_tables_data: map_data(open("SLOT_TABLES")?)?,
             tables: Index::new(),
+            waiting: BTreeMap::new(),
             listens: EndpointTable::new(open, ["LISTENS4", "LISTENS6"], LISTEN_LINES)?,
             addresses: ServiceAddresses::new(open)?,
             repliers: EndpointTable::new(open, ["REPLIERS4", "REPLIERS6"], BACKEND_LINES)?,
-            backend_counters: open("BACKEND_COUNTERS")?
-                .try_into()
-                .map_err(opened("BACKEND_COUNTERS"))?,
-            reason_counters: open("REASON_COUNTERS")?
-                .try_into()
-                .map_err(opened("REASON_COUNTERS"))?,
+            backend_counters: Counters::new(open("BACKEND_COUNTERS")?)?,
+            reason_counters: Counters::new(open("REASON_COUNTERS")?)?,
             samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
             tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
             snat: SnatWriter::new(open, ports)?,
-            cpus,
         })
     }
 
     fn create_table(&mut self, service: ServiceId, slots: u32) -> Result<(), DataPlaneError> {
         let entries = 2 * pairs_in_half(slots);
-        let index = u32::from(service.0);
-        let table = match self.slot_tables.get(&index, 0) {
+        let make = || {
+            SlotTable::create(entries, SLOT_TABLE_FLAGS)
+                .map_err(|error| DataPlaneError::new("make a slot table", error))
+        };
+        let table = match self.slot_tables.get(&u32::from(service.0), 0) {
             Ok(table) if table.len() == entries => table,
-            Ok(_) | Err(MapError::KeyNotFound) => {
-                let table = SlotTable::create(entries, SLOT_TABLE_FLAGS)
-                    .map_err(|error| DataPlaneError::new("make a slot table", error))?;
-                self.slot_tables
-                    .set(index, &table, 0)
-                    .map_err(|error| DataPlaneError::new("install a slot table", error))?;
+            Ok(_) => {
+                let table = make()?;
+                self.install_table(service, &table)?;
                 table
+            }
+            Err(MapError::KeyNotFound) => {
+                let table = make()?;
+                let pairs = mapped(table.map(), entries, "slot table")?;
+                self.tables.insert(service, Table { pairs, slots });
+                self.waiting.insert(service, table);
+                return if self.waiting.len() < MOST_WAITING {
+                    Ok(())
+                } else {
+                    self.install_tables()
+                };
             }
             Err(error) => return Err(DataPlaneError::new("find a slot table", error)),
         };
-        let data = table.map();
-        let pairs = mapped(data, entries, "slot table")?;
+        let pairs = mapped(table.map(), entries, "slot table")?;
         self.tables.insert(service, Table { pairs, slots });
         Ok(())
+    }
+
+    /// Installs the tables that wait for it, so that the kernel waits for RCU once for all of them.
+    fn install_tables(&mut self) -> Result<(), DataPlaneError> {
+        if self.waiting.len() > 1 {
+            let ids: Vec<_> = self.waiting.keys().map(|id| u32::from(id.0)).collect();
+            let tables: Vec<_> = self
+                .waiting
+                .values()
+                .map(|t| t.map().fd().as_fd())
+                .collect();
+            match batch::install_maps(self.slot_tables_data.fd().as_fd(), &ids, &tables) {
+                Ok(()) => self.waiting.clear(),
+                // Before Linux 5.19 there is no such call for maps of maps.
+                Err(error) => debug!(%error, "slot tables are installed one by one"),
+            }
+        }
+        while let Some((service, table)) = self.waiting.pop_first() {
+            if let Err(error) = self.install_table(service, &table) {
+                self.waiting.insert(service, table);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    fn install_table(
+        &mut self,
+        service: ServiceId,
+        table: &SlotTable,
+    ) -> Result<(), DataPlaneError> {
+        self.slot_tables
+            .set(u32::from(service.0), table, 0)
+            .map_err(|error| DataPlaneError::new("install a slot table", error))
     }
 
     /// Writes the half that no packet reads, then makes it the one in use.
@@ -175,19 +216,19 @@ impl KernelWriter {
         Some(())
     }
 
-    fn clear_service(&mut self, service: ServiceId) -> Result<(), MapError> {
-        if let Some(words) = record(&self.services, service.0) {
-            words[SLOTS_AND_HALF].store(0, Ordering::Release);
-            for word in words {
-                word.store(0, Ordering::Relaxed);
+    /// Clears the records of `count` services from `first` on, and all that was counted for them.
+    fn clear_services(&mut self, ServiceId(first): ServiceId, count: u16) -> io::Result<()> {
+        for id in first..first + count {
+            if let Some(words) = record(&self.services, id) {
+                words[SLOTS_AND_HALF].store(0, Ordering::Release);
+                for word in words {
+                    word.store(0, Ordering::Relaxed);
+                }
             }
         }
-        for reason in 0..Reason::ROW {
-            let index = u32::from(service.0) * Reason::ROW + reason;
-            self.reason_counters
-                .set(index, PerCpuValues::try_from(vec![0; self.cpus])?, 0)?;
-        }
-        self.samples.forget(service);
+        let row = |services: u16| u32::from(services) * Reason::ROW;
+        self.reason_counters.clear(row(first), row(count))?;
+        (first..first + count).for_each(|id| self.samples.forget(ServiceId(id)));
         Ok(())
     }
 
@@ -212,16 +253,18 @@ impl KernelWriter {
         Ok(())
     }
 
-    fn clear_backend(&mut self, backend: BackendIndex) -> Result<(), MapError> {
-        if let Some(words) = record(&self.backends, backend.0) {
-            words[BACKEND_SERVICE].store(0, Ordering::Release);
-            for word in words {
-                word.store(0, Ordering::Relaxed);
+    /// Clears the records of `count` backends from `first` on, and all that was counted for them.
+    fn clear_backends(&mut self, BackendIndex(first): BackendIndex, count: u16) -> io::Result<()> {
+        for index in first..first + count {
+            if let Some(words) = record(&self.backends, index) {
+                words[BACKEND_SERVICE].store(0, Ordering::Release);
+                for word in words {
+                    word.store(0, Ordering::Relaxed);
+                }
             }
         }
-        let zero = vec![Plain(BackendCounters::default()); self.cpus];
         self.backend_counters
-            .set(u32::from(backend.0), PerCpuValues::try_from(zero)?, 0)
+            .clear(u32::from(first), u32::from(count))
     }
 
     fn listen(&mut self, address: SocketAddr, service: ServiceId) -> Result<(), DataPlaneError> {
@@ -245,27 +288,33 @@ impl KernelWriter {
     }
 
     /// Also those without a record: an earlier life may have ended before it cleared the counters.
-    fn prune_backends(&mut self, keep: &BTreeSet<BackendIndex>) -> Result<(), MapError> {
-        (1..MAX_BACKENDS as u16)
-            .map(BackendIndex)
-            .filter(|index| !keep.contains(index))
-            .try_for_each(|index| self.clear_backend(index))
+    fn prune_backends(&mut self, keep: &BTreeSet<BackendIndex>) -> io::Result<()> {
+        gaps(MAX_BACKENDS as u16, keep.iter().map(|index| index.0))
+            .try_for_each(|(first, count)| self.clear_backends(BackendIndex(first), count))
     }
 
     fn prune_services(&mut self, keep: &BTreeSet<ServiceId>) -> Result<(), DataPlaneError> {
-        (1..MAX_SERVICES as u16)
-            .map(ServiceId)
-            .filter(|id| !keep.contains(id))
-            .try_for_each(|service| {
+        let failed = |error| DataPlaneError::new("clear what no service has", error);
+        for (first, count) in gaps(MAX_SERVICES as u16, keep.iter().map(|id| id.0)) {
+            for service in (first..first + count).map(ServiceId) {
                 self.apply(&MapWrite::RemoveTable { service })?;
-                self.apply(&MapWrite::ClearService { service })
-            })
+                self.snat.clear_pool(service)?;
+            }
+            self.clear_services(ServiceId(first), count)
+                .map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
 impl Writer for KernelWriter {
     fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError> {
+        if !matches!(write, MapWrite::CreateTable { .. }) {
+            self.install_tables()?;
+        }
         let failed = |error: MapError| DataPlaneError::new(format!("apply {write:?}"), error);
+        let cannot_clear =
+            |error: io::Error| DataPlaneError::new(format!("apply {write:?}"), error);
         match write {
             MapWrite::CreateTable { service, slots } => self.create_table(*service, *slots),
             MapWrite::WriteTable { service, slots } => self.write_table(*service, slots),
@@ -288,13 +337,15 @@ impl Writer for KernelWriter {
                 })
             }
             MapWrite::ClearService { service } => {
-                self.clear_service(*service).map_err(failed)?;
+                self.clear_services(*service, 1).map_err(cannot_clear)?;
                 self.snat.clear_pool(*service)
             }
             MapWrite::Listen { address, service } => self.listen(*address, *service),
             MapWrite::Unlisten { address } => self.unlisten(*address),
             MapWrite::WriteBackend { backend, record } => self.write_backend(*backend, record),
-            MapWrite::ClearBackend { backend } => self.clear_backend(*backend).map_err(failed),
+            MapWrite::ClearBackend { backend } => {
+                self.clear_backends(*backend, 1).map_err(cannot_clear)
+            }
             MapWrite::BindEndpoint { address, backend } => {
                 self.repliers.insert(*address, backend.0)
             }
@@ -309,7 +360,8 @@ impl Writer for KernelWriter {
                 services,
             } => {
                 self.repliers.keep_only(endpoints);
-                self.prune_backends(backends).map_err(failed)?;
+                self.prune_backends(backends)
+                    .map_err(|error| DataPlaneError::new("clear what no backend has", error))?;
                 self.prune_services(services)
             }
         }
@@ -357,6 +409,18 @@ fn keep_second_half(new: u64, kept: u64) -> u64 {
     join(split(new).0, split(kept).1)
 }
 
+/// What of `1..end` is not in `keep`, which ascends: where each stretch begins, and how many.
+fn gaps(end: u16, keep: impl Iterator<Item = u16>) -> impl Iterator<Item = (u16, u16)> {
+    let mut next = 1;
+    keep.chain([end])
+        .map(move |kept| {
+            let gap = (next, kept.saturating_sub(next));
+            next = kept.saturating_add(1).max(next);
+            gap
+        })
+        .filter(|(_, count)| *count > 0)
+}
+
 /// Two slots as they stand in a [`lb_common::records::SlotPair`].
 fn pair_word(first: records::Slot, second: records::Slot) -> u64 {
     let bytes = |number: u16| number.to_ne_bytes();
@@ -365,4 +429,18 @@ fn pair_word(first: records::Slot, second: records::Slot) -> u64 {
     let [e, f] = bytes(second.primary);
     let [g, h] = bytes(second.secondary);
     u64::from_ne_bytes([a, b, c, d, e, f, g, h])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn gaps_are_all_that_is_not_kept() {
+        let gaps = |end, keep: &[u16]| gaps(end, keep.iter().copied()).collect::<Vec<_>>();
+        assert_eq!(gaps(8, &[]), [(1, 7)]);
+        assert_eq!(gaps(8, &[1, 2, 5]), [(3, 2), (6, 2)]);
+        assert_eq!(gaps(8, &[4, 7]), [(1, 3), (5, 2)]);
+        assert_eq!(gaps(3, &[1, 2]), []);
+    }
 }

@@ -3,7 +3,9 @@
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::{IpAddr, SocketAddr},
+    panic,
     sync::Arc,
+    thread,
 };
 
 use serde::{Deserialize, Serialize};
@@ -154,23 +156,51 @@ impl Standing {
 /// the desired state that `bases` are of.
 pub fn rebase(bases: &Bases, before: &Desired, now: &Desired, allocation: &Allocation) -> Bases {
     let before = allocation.wanted(before);
-    allocation
-        .wanted(now)
-        .into_iter()
-        .map(|(id, service)| {
-            let previous = bases.get(&id);
-            let base = match (previous, before.get(&id)) {
-                (Some(base), Some(before)) if weights(before) == weights(service) => base.clone(),
-                _ => {
-                    let (size, weights) = weights(service);
-                    let previous = previous.map(Arc::as_ref);
-                    Arc::new(BaseTable::build(size, previous, &weights))
-                }
-            };
-            (id, base)
-        })
-        .collect()
+    let rebased = in_parallel(allocation.wanted(now).into_iter(), |(id, service)| {
+        let previous = bases.get(&id);
+        let base = match (previous, before.get(&id)) {
+            (Some(base), Some(before)) if weights(before) == weights(service) => base.clone(),
+            _ => {
+                let (size, weights) = weights(service);
+                let previous = previous.map(Arc::as_ref);
+                Arc::new(BaseTable::build(size, previous, &weights))
+            }
+        };
+        (id, base)
+    });
+    rebased.into_iter().collect()
 }
+
+/// What `work` makes of each, in their order; on all CPUs where there are many.
+fn in_parallel<T: Send, R: Send>(
+    mut items: impl ExactSizeIterator<Item = T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let workers = thread::available_parallelism().map_or(1, usize::from);
+    if workers == 1 || items.len() < FEW {
+        return items.map(work).collect();
+    }
+    let share = items.len().div_ceil(workers);
+    thread::scope(|scope| {
+        let mut workers = Vec::new();
+        while items.len() > 0 {
+            let share: Vec<T> = items.by_ref().take(share).collect();
+            let work = &work;
+            workers.push(scope.spawn(move || share.into_iter().map(work).collect::<Vec<R>>()));
+        }
+        workers
+            .into_iter()
+            .flat_map(|worker| {
+                worker
+                    .join()
+                    .unwrap_or_else(|reason| panic::resume_unwind(reason))
+            })
+            .collect()
+    })
+}
+
+/// Tables that are not worth a thread: they take a few milliseconds each.
+const FEW: usize = 8;
 
 /// What a base table depends on.
 fn weights(service: &Service) -> (crate::model::TableSize, Vec<(SocketAddr, Weight)>) {
@@ -191,22 +221,25 @@ pub fn effective(inputs: Inputs<'_>, previous: &Effective) -> Effective {
     for (&id, allocated) in inputs.allocation.services() {
         let wanted = wanted.get(&id).copied();
         add_backends(&mut effective, inputs, id, allocated, wanted);
-        let base = inputs.bases.get(&id).filter(|_| wanted.is_some());
+    }
+    let services = inputs.allocation.services();
+    let tables = in_parallel(services.iter(), |(id, allocated)| {
+        let base = inputs.bases.get(id).filter(|_| wanted.contains_key(id))?;
+        let before = previous.services.get(id).and_then(|s| s.table.as_ref());
         let usable: BTreeMap<SocketAddr, BackendIndex> = allocated
             .backends
             .iter()
             .filter(|(_, backend)| accepts_new(&effective, backend.index))
             .map(|(&address, backend)| (address, backend.index))
             .collect();
-        let table = base.map(|base| {
-            let before = previous.services.get(&id).and_then(|s| s.table.as_ref());
-            match before {
-                Some(table) if Arc::ptr_eq(&table.base, base) && table.usable == usable => {
-                    table.clone()
-                }
-                _ => TableInUse::new(base.clone(), usable),
+        Some(match before {
+            Some(table) if Arc::ptr_eq(&table.base, base) && table.usable == usable => {
+                table.clone()
             }
-        });
+            _ => TableInUse::new(base.clone(), usable),
+        })
+    });
+    for ((&id, allocated), table) in services.iter().zip(tables) {
         add_service(&mut effective, inputs.profile, id, allocated, table);
     }
     chain_endpoints(&mut effective.maps);
@@ -340,13 +373,9 @@ impl TableInUse {
     fn new(base: Arc<BaseTable>, usable: BTreeMap<SocketAddr, BackendIndex>) -> Self {
         let addresses: BTreeSet<SocketAddr> = usable.keys().copied().collect();
         let overlaid = base.overlay(&addresses);
-        let index = |owner: Option<SocketAddr>| usable.get(&owner?).copied();
         let slots = overlaid
-            .slots()
-            .map(|(primary, secondary)| Slot {
-                primary: index(primary),
-                secondary: index(secondary),
-            })
+            .slots_of(|owner| usable.get(&owner).copied())
+            .map(|(primary, secondary)| Slot { primary, secondary })
             .collect();
         let shares = overlaid
             .slot_counts()

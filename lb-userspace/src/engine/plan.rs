@@ -7,7 +7,8 @@
 //! 2. records of services that become tunnels are written;
 //! 3. backend records in chains are written, then the endpoints that lead to them, then the records
 //!    of other backends;
-//! 4. per service: its slot table, which names backends, then its record;
+//! 4. the slot tables that services have not had before are made, empty; then, per service, its
+//!    table is written, which names backends, then its record;
 //! 5. addresses are listened on;
 //! 6. what nothing leads to any more is removed: endpoints, tables, backends, services.
 //!
@@ -31,7 +32,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use super::{Effective, reason::Reasons};
 use crate::{
     dataplane::{BackendRecord, MapWrite, ServiceRecord},
-    model::ServiceId,
+    model::{BackendIndex, ServiceId},
 };
 
 /// One write, and why.
@@ -155,15 +156,18 @@ impl Planner<'_> {
     /// Those that `which` is true of.
     fn write_backends(&mut self, which: impl Fn(&BackendRecord) -> bool) {
         for (&backend, record) in self.new.maps.backends.iter().rev() {
-            if !which(record) {
-                continue;
+            if which(record) {
+                self.write_backend(backend, record);
             }
-            let before = self.old.maps.backends.get(&backend);
-            if before != Some(record) {
-                let reason = self.reasons.backend_written(backend);
-                let record = record.clone();
-                self.push(MapWrite::WriteBackend { backend, record }, reason);
-            }
+        }
+    }
+
+    fn write_backend(&mut self, backend: BackendIndex, record: &BackendRecord) {
+        let before = self.old.maps.backends.get(&backend);
+        if before != Some(record) {
+            let reason = self.reasons.backend_written(backend);
+            let record = record.clone();
+            self.push(MapWrite::WriteBackend { backend, record }, reason);
         }
     }
 
@@ -177,9 +181,20 @@ impl Planner<'_> {
     }
 
     fn write_services(&mut self) {
+        let mut closed: BTreeMap<ServiceId, Vec<BackendIndex>> = BTreeMap::new();
+        for (&backend, record) in self.new.maps.backends.iter().rev() {
+            if !record.is_reachable() {
+                closed.entry(record.service).or_default().push(backend);
+            }
+        }
+        for &service in self.new.maps.services.keys() {
+            self.create_first_table(service);
+        }
         for (&service, record) in &self.new.maps.services {
             self.write_table(service);
-            self.write_backends(|record| record.service == service && !record.is_reachable());
+            for &backend in closed.get(&service).into_iter().flatten() {
+                self.write_backend(backend, &self.new.maps.backends[&backend]);
+            }
             let before = self
                 .tunnels
                 .get(&service)
@@ -192,13 +207,25 @@ impl Planner<'_> {
         }
     }
 
+    /// One after another, as what waits for RCU can then wait for all of them.
+    fn create_first_table(&mut self, service: ServiceId) {
+        if self.old.maps.tables.contains_key(&service) {
+            return;
+        }
+        if let Some(table) = self.new.maps.tables.get(&service) {
+            let slots = table.size;
+            let reason = self.reasons.table_created(service, slots);
+            self.push(MapWrite::CreateTable { service, slots }, reason);
+        }
+    }
+
     fn write_table(&mut self, service: ServiceId) {
         let before = self.old.maps.tables.get(&service);
         let Some(table) = self.new.maps.tables.get(&service) else {
             return;
         };
         let size = table.size;
-        if before.is_none_or(|before| before.size != size) {
+        if before.is_some_and(|before| before.size != size) {
             let reason = self.reasons.table_created(service, size);
             let write = MapWrite::CreateTable {
                 service,

@@ -250,16 +250,19 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StateError> {
         path: path.to_owned(),
         cause: error.to_string(),
     };
-    // The version first: the content of another one may have any shape.
-    let Version { version } = serde_json::from_slice(&text).map_err(damaged)?;
-    if version != VERSION {
-        return Err(StateError::Version {
-            path: path.to_owned(),
-            found: version,
-        });
+    let other_version = |found| {
+        let path = path.to_owned();
+        Err(StateError::Version { path, found })
+    };
+    match serde_json::from_slice(&text) {
+        Ok(Versioned { version, content }) if version == VERSION => Ok(Some(content)),
+        Ok(Versioned { version, .. }) => other_version(version),
+        // The content of another version may have any shape.
+        Err(error) => match serde_json::from_slice(&text) {
+            Ok(Version { version }) if version != VERSION => other_version(version),
+            _ => Err(damaged(error)),
+        },
     }
-    let Versioned { content, .. } = serde_json::from_slice(&text).map_err(damaged)?;
-    Ok(Some(content))
 }
 
 /// Without the [`Arc`]s, which only spare the running daemon copies.

@@ -63,6 +63,9 @@ impl BaseTable {
     ) -> Self {
         let previous = previous.filter(|table| table.size == size);
         let members = entitled(size, previous, weights);
+        if let Some(table) = previous.filter(|table| table.is_of(&members)) {
+            return table.clone();
+        }
         let mut owners = match previous {
             Some(table) => keep(table, &members),
             None => vec![None; size.slots() as usize],
@@ -97,6 +100,12 @@ impl BaseTable {
 
     pub(super) fn size(&self) -> TableSize {
         self.size
+    }
+
+    /// Whether each of these owns as much as it is to, and nobody else anything.
+    fn is_of(&self, members: &[Member]) -> bool {
+        let wanted = members.iter().map(|member| (member.address, member.quota));
+        self.slot_counts().into_iter().eq(wanted)
     }
 
     pub(super) fn members(&self) -> &[SocketAddr] {

@@ -78,10 +78,19 @@ impl OverlaidTable {
 
     /// Primary and secondary of each slot, in order.
     pub fn slots(&self) -> impl Iterator<Item = (Option<SocketAddr>, Option<SocketAddr>)> {
-        let address = |owner: MemberIndex| self.members[usize::from(owner)];
+        self.slots_of(Some)
+    }
+
+    /// The same by what `call` calls each member, which it is asked once.
+    pub fn slots_of<T: Copy>(
+        &self,
+        call: impl FnMut(SocketAddr) -> Option<T>,
+    ) -> impl Iterator<Item = (Option<T>, Option<T>)> {
+        let called: Vec<Option<T>> = self.members.iter().copied().map(call).collect();
+        let owner = move |owner: Option<MemberIndex>| called[usize::from(owner?)];
         self.slots
             .iter()
-            .map(move |&[primary, secondary]| (primary.map(address), secondary.map(address)))
+            .map(move |&[primary, secondary]| (owner(primary), owner(secondary)))
     }
 }
 

@@ -5,6 +5,7 @@
 //! what one machine has measured can be held against what another one has.
 
 mod compare;
+mod control;
 mod end_to_end;
 mod machine;
 mod program;
@@ -27,6 +28,8 @@ pub enum Part {
     Wire,
     /// Whole requests, beside what else they could go through.
     EndToEnd,
+    /// What the control plane takes: tables, plans, restarts, a million flows, memory.
+    Control,
 }
 
 impl Part {
@@ -47,6 +50,7 @@ impl Part {
             }
             Self::Wire => wire::run(effort),
             Self::EndToEnd => end_to_end::run(effort),
+            Self::Control => control::run(effort),
         }
     }
 }

@@ -69,7 +69,7 @@ mode = "auto"
 
 [conntrack]
 capacity = 1_000_000
-capacity_ipv6 = 500_000
+capacity_ipv6 = 250_000
 profile = "edge"
 
 [[service]]

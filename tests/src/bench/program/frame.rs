@@ -4,9 +4,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use lb_common::lab::{Generator, Layout};
 
-pub(super) const SYN: u8 = 0x02;
+pub(in crate::bench) const SYN: u8 = 0x02;
 pub(in crate::bench) const ACK: u8 = 0x10;
-pub(super) const SYN_ACK: u8 = SYN | ACK;
+pub(in crate::bench) const SYN_ACK: u8 = SYN | ACK;
 
 const ETHERNET: usize = 14;
 const IPV4: usize = 20;
@@ -22,7 +22,7 @@ const IPV6_INSIDE: u8 = 41;
 
 /// Which of the programs in `lb-lab` makes the frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Maker {
+pub(in crate::bench) enum Maker {
     /// Requests.
     Request,
     /// Requests, for a program that puts a header in front.
@@ -38,17 +38,17 @@ pub(super) enum Maker {
 /// ports the generator makes. With [`Maker::Spread`] it makes the service's lowest 16 bits instead.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::bench) struct Template {
-    pub(super) maker: Maker,
-    pub(super) clients: IpAddr,
+    pub(in crate::bench) maker: Maker,
+    pub(in crate::bench) clients: IpAddr,
     /// The client's port of flow 0.
-    pub(super) port: u16,
-    pub(super) other: SocketAddr,
-    pub(super) flags: u8,
+    pub(in crate::bench) port: u16,
+    pub(in crate::bench) other: SocketAddr,
+    pub(in crate::bench) flags: u8,
 }
 
 impl Template {
     /// The program in `lb-lab` that makes this frame.
-    pub(super) fn generator(&self) -> &'static str {
+    pub(in crate::bench) fn generator(&self) -> &'static str {
         match (self.maker, self.other.is_ipv4()) {
             (Maker::Request, true) => "request4",
             (Maker::Request, false) => "request6",
@@ -63,7 +63,7 @@ impl Template {
     }
 
     /// Bytes of the frame.
-    pub(super) fn length(&self) -> usize {
+    pub(in crate::bench) fn length(&self) -> usize {
         let words = if self.other.is_ipv4() {
             Generator::WORDS4
         } else {
@@ -73,7 +73,7 @@ impl Template {
     }
 
     /// The frame of flow 0.
-    pub(super) fn words(&self) -> [u64; Generator::WORDS6] {
+    pub(in crate::bench) fn words(&self) -> [u64; Generator::WORDS6] {
         let client = SocketAddr::new(self.clients, self.port);
         let (source, destination) = match self.maker {
             Maker::Request | Maker::Tunnelled | Maker::Spread => (client, self.other),
@@ -141,7 +141,7 @@ impl Template {
 }
 
 /// The Ethernet address that all frames are sent to.
-pub(super) const BALANCER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+pub(in crate::bench) const BALANCER: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
 /// An IP packet without options and extension headers.
 struct Packet<'f> {
@@ -212,13 +212,13 @@ impl<'f> Packet<'f> {
 }
 
 /// Whether the checksums of a frame without VLAN tags hold.
-pub(super) fn checksums_hold(frame: &[u8]) -> bool {
+pub(in crate::bench) fn checksums_hold(frame: &[u8]) -> bool {
     let packet = frame.get(ETHERNET..).and_then(Packet::parse);
     packet.is_some_and(|packet| packet.holds())
 }
 
 /// Source and destination of a frame without VLAN tags: ports are TCP's, or 0 of anything else.
-pub(super) fn endpoints(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
+pub(in crate::bench) fn endpoints(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
     let packet = Packet::parse(frame.get(ETHERNET..)?)?;
     let port = |at: usize| {
         let bytes = packet
@@ -235,7 +235,7 @@ pub(super) fn endpoints(frame: &[u8]) -> Option<(SocketAddr, SocketAddr)> {
 
 /// What the generator is to add to an address whose low 16 bits are zero, and to a port that is
 /// zero, to make these of them.
-pub(super) fn number(endpoint: SocketAddr) -> u32 {
+pub(in crate::bench) fn number(endpoint: SocketAddr) -> u32 {
     let low = match endpoint.ip() {
         IpAddr::V4(address) => [address.octets()[2], address.octets()[3]],
         IpAddr::V6(address) => [address.octets()[14], address.octets()[15]],

@@ -14,9 +14,9 @@ use super::{dispatcher, frame::Template};
 use crate::bench::machine;
 
 /// XDP verdicts (`include/uapi/linux/bpf.h`).
-pub(super) const DROP: u32 = 1;
-pub(super) const PASS: u32 = 2;
-pub(super) const TX: u32 = 3;
+pub(in crate::bench) const DROP: u32 = 1;
+pub(in crate::bench) const PASS: u32 = 2;
+pub(in crate::bench) const TX: u32 = 3;
 
 /// What does nothing with a packet: behind the generator, it measures the generator.
 pub(in crate::bench) const NOTHING: &str = "floor_drop";
@@ -73,13 +73,13 @@ struct Settings {
 }
 
 /// What a run came to.
-pub(super) struct Run {
+pub(in crate::bench) struct Run {
     /// CPU time of all packets.
-    pub(super) time: Duration,
+    pub(in crate::bench) time: Duration,
     /// Verdict on the last packet.
-    pub(super) verdict: u32,
+    pub(in crate::bench) verdict: u32,
     /// The last packet as the program left it.
-    pub(super) frame: Vec<u8>,
+    pub(in crate::bench) frame: Vec<u8>,
 }
 
 #[repr(transparent)]
@@ -151,14 +151,14 @@ impl Generator {
     }
 
     /// Puts another program behind the generator.
-    pub(super) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
+    pub(in crate::bench) fn test(&mut self, program: &ProgramFd) -> anyhow::Result<()> {
         self.under_test
             .set(0, program, 0)
             .context("put the program behind the generator")
     }
 
     /// What the programs that have a list find there. Flows are then numbered by their place.
-    pub(super) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
+    pub(in crate::bench) fn list(&mut self, flows: &[u32]) -> anyhow::Result<()> {
         for (place, &flow) in (0..).zip(flows) {
             self.list.set(place, flow, 0).context("write the list")?;
         }
@@ -166,7 +166,7 @@ impl Generator {
     }
 
     /// Gives `packets` frames to the program under test, each restored and of one of `flows`.
-    pub(super) fn run(
+    pub(in crate::bench) fn run(
         &mut self,
         template: &Template,
         flows: Flows,
@@ -179,7 +179,7 @@ impl Generator {
     }
 
     /// The same, frame by frame: `see` gets to see each that comes back.
-    pub(super) fn run_one_by_one(
+    pub(in crate::bench) fn run_one_by_one(
         &mut self,
         template: &Template,
         flows: Flows,

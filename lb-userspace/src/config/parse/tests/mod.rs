@@ -163,7 +163,7 @@ fn a_check_takes_what_it_lacks_from_its_interval_and_the_defaults() {
 }
 
 #[test]
-fn half_of_the_capacity_is_for_ipv6() {
+fn ipv6_has_a_quarter_of_the_capacity() {
     let config = Config::parse("[conntrack]\ncapacity = 5000", "lb.toml").unwrap();
-    assert_eq!(config.conntrack.capacity_ipv6, 2500);
+    assert_eq!(config.conntrack.capacity_ipv6, 1250);
 }
