@@ -60,7 +60,7 @@ fn run(arguments: &ArgMatches) -> Result<ExitCode> {
 /// What the benchmark needs: other load balancers only where whole requests are measured.
 fn bench_groups(options: &[String]) -> &'static [Group] {
     const ALL: [Group; 3] = [Group::Build, Group::Network, Group::Contenders];
-    const PARTS: [&str; 3] = ["program", "wire", "control"];
+    const PARTS: [&str; 4] = ["program", "paths", "wire", "control"];
     let named = |part: &str| {
         options
             .iter()

@@ -35,7 +35,7 @@ use super::{
 use crate::config::InterfaceSettings;
 
 /// The XDP program, built by this crate's build script; empty if that was told to skip it.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/lb"));
 
 /// Levels of [`aya_log::LEVEL`]: error is 1, trace is 5. What is off is not even loaded.
 const LOG_OFF: u8 = 0;

@@ -39,7 +39,7 @@ use std::{
 pub use clock::Clock;
 pub use convert::per_tick;
 pub use ender::{Ended, EndedCounts, Ender, Endings, Prod};
-pub use kernel::{DataPlane, Settings};
+pub use kernel::{DataPlane, OBJECT, Settings};
 pub use lab::LAB_OBJECT;
 pub use lb_common::records::BackendCounters;
 pub use links::check_interfaces;

@@ -65,6 +65,18 @@ pub(super) fn in_a_quiet_place<T: Send>(
         .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
 }
 
+/// Does `work` in a thread that is pinned to one CPU, at ordinary priority.
+pub(super) fn on_one_cpu<T: Send>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send,
+) -> anyhow::Result<T> {
+    let settle_and_work = || {
+        pin()?;
+        work()
+    };
+    thread::scope(|scope| scope.spawn(settle_and_work).join())
+        .unwrap_or_else(|panicked| panic::resume_unwind(panicked))
+}
+
 /// Pins this thread to the last CPU that it may run on, and says which: interrupts tend to the first.
 ///
 /// # Errors

@@ -8,6 +8,7 @@ mod compare;
 mod control;
 mod end_to_end;
 mod machine;
+mod paths;
 mod program;
 mod report;
 pub mod section;
@@ -24,6 +25,8 @@ use self::{machine::Machine, program::size::ProgramSize, section::Section};
 pub enum Part {
     /// What the XDP program costs per packet.
     Program,
+    /// What a packet executes: instructions, helper calls, tail calls. Counted, not timed.
+    Paths,
     /// What a packet costs from one interface to another.
     Wire,
     /// Whole requests, beside what else they could go through.
@@ -48,6 +51,7 @@ impl Part {
                 *programs = sizes;
                 Ok(section)
             }
+            Self::Paths => paths::run(),
             Self::Wire => wire::run(effort),
             Self::EndToEnd => end_to_end::run(effort),
             Self::Control => control::run(effort),

@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use aya::programs::{ProgramFd, Xdp};
+use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use lb_common::reason::Reason;
 use lb_userspace::{
     dataplane::{
@@ -107,7 +107,7 @@ impl Balancer {
         Ok(self.writer.apply(write)?)
     }
 
-    pub(super) fn program(&mut self) -> anyhow::Result<ProgramFd> {
+    pub(in crate::bench) fn program(&mut self) -> anyhow::Result<ProgramFd> {
         Ok(self.plane.program()?.fd()?.try_clone()?)
     }
 
@@ -116,9 +116,14 @@ impl Balancer {
         Ok(self.plane.program()?)
     }
 
+    /// Every program that is loaded, by its name.
+    pub(in crate::bench) fn programs(&self) -> anyhow::Result<Vec<(String, ProgramInfo)>> {
+        Ok(self.plane.programs()?)
+    }
+
     /// Of every program that is loaded.
     pub(super) fn sizes(&self) -> anyhow::Result<Vec<ProgramSize>> {
-        let mut programs = self.plane.programs()?;
+        let mut programs = self.programs()?;
         programs.sort_by(|(one, _), (other, _)| one.cmp(other));
         Ok(programs.iter().map(ProgramSize::of).collect())
     }

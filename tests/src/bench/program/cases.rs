@@ -56,9 +56,9 @@ pub(super) enum Packets {
 pub(in crate::bench) struct Clients {
     pub(in crate::bench) established: IpAddr,
     pub(super) replied_to: IpAddr,
-    new: IpAddr,
+    pub(in crate::bench) new: IpAddr,
     /// Not a client, nor a service.
-    stranger: IpAddr,
+    pub(in crate::bench) stranger: IpAddr,
 }
 
 pub(super) const CLIENTS4: Clients = Clients {

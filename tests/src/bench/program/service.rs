@@ -26,7 +26,7 @@ const BACKENDS: u16 = 4;
 /// Addresses that a `full-nat` service sends from: with so many it finds a free port at once.
 const SNAT_ADDRESSES: u16 = 8;
 
-pub(super) const MODES: [Forwarding; 5] = [
+pub(in crate::bench) const MODES: [Forwarding; 5] = [
     Forwarding::Nat,
     Forwarding::FullNat,
     Forwarding::Dsr,
@@ -46,7 +46,7 @@ pub(super) fn schedulers() -> impl Iterator<Item = Scheduler> {
 pub(in crate::bench) struct Service {
     pub(super) id: ServiceId,
     pub(super) listen: SocketAddr,
-    pub(super) forwarding: Forwarding,
+    pub(in crate::bench) forwarding: Forwarding,
     pub(super) scheduler: Scheduler,
     pub(super) backends: Vec<(BackendIndex, SocketAddr)>,
     /// The network of the addresses that are sent from: their low 16 bits are zero here.
