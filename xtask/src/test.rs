@@ -197,7 +197,8 @@ fn packets_against_the_model(options: &Options, seed: Option<&str>) -> Work {
 /// what is measured.
 const TOLERANCE: &str = "100";
 
-/// `lb-bench` as it was built for the tests, in its short form.
+/// `lb-bench` as it was built for the tests, in its short form: what a packet costs, and what it
+/// executes, which is held against the kernel.
 fn cost_of_a_packet(options: &Options) -> Work {
     if options.host {
         return Work::Skip("it needs root".to_owned());
@@ -216,7 +217,7 @@ fn cost_of_a_packet(options: &Options) -> Work {
         "lb-bench",
     ]);
     command
-        .args(["--", "--quick", "--only", "program"])
+        .args(["--", "--quick", "--only", "program", "--only", "paths"])
         .args(["--tolerance", TOLERANCE, "--against"])
         .arg(root().join("tests/bench/baseline.json"));
     Work::Test(command)

@@ -22,7 +22,7 @@ pub(super) struct Counts {
     pub(super) instructions: u64,
     /// Lookups that the verifier makes instructions of, by map.
     pub(super) inline_lookups: BTreeMap<String, u64>,
-    /// Calls of helpers, by name; map lookups with the map's name.
+    /// Calls of helpers, by name without `bpf_`.
     pub(super) calls: BTreeMap<String, u64>,
     pub(super) tail_calls: u64,
 }

@@ -38,7 +38,8 @@ pub(super) fn run() -> anyhow::Result<Section> {
         method:
             "The object's instructions, interpreted; verdict, packet and map values are what the \
                  kernel comes to.\n\
-                 Inline are lookups that the verifier makes instructions of; calls are of helpers."
+                 Inline are lookups that the verifier makes instructions of; calls are of helpers. What is not \
+                 listed is zero."
                 .to_owned(),
         reference: None,
         figures: counted
@@ -48,24 +49,47 @@ pub(super) fn run() -> anyhow::Result<Section> {
     })
 }
 
+/// One for each count that is not zero.
 fn figures(path: &str, counts: &Counts) -> Vec<Figure> {
     let figure = |name: String, unit: &str, value: u64| {
-        Figure::median(name, unit, Better::Lower, &[value as f64])
+        let value = (value != 0).then_some(value as f64)?;
+        Some(Figure::median(name, unit, Better::Lower, &[value]))
     };
     let lookups = counts.inline_lookups.values().sum();
-    let mut figures = vec![
+    let calls = counts
+        .calls
+        .iter()
+        .map(|(helper, &calls)| figure(format!("{path}: bpf_{helper}"), "calls", calls));
+    [
         figure(path.to_owned(), "instructions", counts.instructions),
         figure(format!("{path}: inline lookups"), "lookups", lookups),
-        figure(
-            format!("{path}: calls"),
-            "calls",
-            counts.calls.values().sum(),
-        ),
-    ];
-    for (helper, &calls) in &counts.calls {
-        figures.push(figure(format!("{path}: bpf_{helper}"), "calls", calls));
+        figure(format!("{path}: tail calls"), "calls", counts.tail_calls),
+    ]
+    .into_iter()
+    .chain(calls)
+    .flatten()
+    .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_has_a_figure_of_each_count_that_is_not_zero() {
+        let counts = Counts {
+            instructions: 100,
+            inline_lookups: [("A".to_owned(), 1), ("B".to_owned(), 2)].into(),
+            calls: [("map_lookup_elem".to_owned(), 4)].into(),
+            tail_calls: 0,
+        };
+        let figures = figures("hit", &counts);
+        let figures: Vec<_> = figures.iter().map(|it| (&*it.name, it.value)).collect();
+        let expected = [
+            ("hit", 100.0),
+            ("hit: inline lookups", 3.0),
+            ("hit: bpf_map_lookup_elem", 4.0),
+        ];
+        assert_eq!(figures, expected);
     }
-    let tail_calls = format!("{path}: tail calls");
-    figures.push(figure(tail_calls, "tail calls", counts.tail_calls));
-    figures
 }
