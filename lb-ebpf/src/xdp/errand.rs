@@ -8,7 +8,7 @@ use super::Refusal;
 /// One a CPU; written before a tail call, read behind it.
 #[repr(C, align(8))]
 pub(crate) struct Errand {
-    /// Way out; interface 0: not known.
+    /// For [`super::mss`]: the way out.
     pub(crate) hop: Hop,
     /// Of the flow, for [`super::tunnel`].
     pub(crate) hash: u64,

@@ -48,11 +48,12 @@ fn from_client<F: Family>(
     // Slot and record are most often in nobody's cache: both are asked for before either is looked
     // at, so that the CPU fetches them at the same time.
     let slot = select::slot::<F>(id, service, key);
+    let places = Places { key, hash, slot };
     let chosen = match track::find::<F>(key, hash) {
         Some(record) if !begins_anew::<F>(segment, target, record.value, now) => {
             follow::<F>(frame, segment, target, record, now)
         }
-        record => open::<F>(frame, segment, target, key, hash, slot, record, now),
+        record => open(frame, segment, target, places, record, now),
     }?;
     request::deliver(frame, segment, target, hash, &chosen, true, None)
 }
@@ -82,6 +83,13 @@ pub(crate) fn begins_anew<F: Family>(
     state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0)
 }
 
+/// Where a connection belongs: in the connection table, by key and hash, and in its service's.
+struct Places<F: Family> {
+    key: F::Key,
+    hash: u64,
+    slot: Option<Slot>,
+}
+
 /// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
 /// one that begins a new connection in place of its record's.
 #[inline(always)]
@@ -89,9 +97,7 @@ fn open<F: Family>(
     frame: &Frame<'_>,
     segment: &Segment<'_, F>,
     target: Target,
-    key: F::Key,
-    hash: u64,
-    slot: Option<Slot>,
+    Places { key, hash, slot }: Places<F>,
     record: Option<Record>,
     now: Tick,
 ) -> Result<Chosen, Stop> {
@@ -100,8 +106,7 @@ fn open<F: Family>(
     if flags.syn() && flags.ack() {
         return Err(target.drop(Reason::UnexpectedSynAck));
     }
-    let (index, backend) =
-        select::owner(slot).ok_or_else(|| target.unserved(Reason::NoBackend))?;
+    let (index, backend) = select::owner(slot).ok_or_else(|| target.unserved(Reason::NoBackend))?;
     if !target.is_one_way() {
         collision::clear::<F>(segment, index, backend, now)
             .map_err(|reason| target.drop(reason))?;

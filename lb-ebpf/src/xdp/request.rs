@@ -18,6 +18,7 @@ use super::{
     mss, rewrite,
     snat::Endpoint,
     track::{self, Record},
+    tunnel,
 };
 
 /// A backend, and whether this packet begins a connection with it.
@@ -93,7 +94,11 @@ pub(crate) fn forward<F: Family>(
         return Err(Stop::Continue(F::OPEN));
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
-    deliver(frame, segment, target, hash, &chosen, false, None)
+    if !forwarding::is_tunnel(service.forwarding) {
+        return deliver(frame, segment, target, hash, &chosen, false, None);
+    }
+    admit(segment, target, &chosen)?;
+    tunnel::send::<F>(frame, target, chosen.backend, hash)
 }
 
 /// A packet of a connection that has a record.
@@ -131,6 +136,23 @@ pub(crate) fn follow<F: Family>(
     })
 }
 
+/// Refuses a packet that is too big for the way to its backend, and counts any other.
+#[inline(always)]
+fn admit<F: Family>(segment: &Segment<'_, F>, target: Target, chosen: &Chosen) -> Result<(), Stop> {
+    let length = segment.length();
+    let max_packet = chosen.backend.max_packet;
+    if max_packet != 0 && length > usize::from(max_packet) {
+        return Err(Stop::Refuse(Refusal {
+            service: target.id,
+            reason: Reason::TooBig,
+            answer: Answer::TooBig,
+            mtu: max_packet,
+        }));
+    }
+    maps::count_packet(chosen.index, Direction::In, length, chosen.connections);
+    Ok(())
+}
+
 /// Sends a packet to its backend; where `clamps`, with its MSS clamped, and from `source` if not
 /// from the client. What is refused here has not been changed.
 #[inline(always)]
@@ -159,23 +181,13 @@ pub(crate) fn deliver<F: Family>(
         )
         .ok_or(target.drop(Reason::NoNextHop))?,
     };
-    let length = segment.length();
-    if backend.max_packet != 0 && length > usize::from(backend.max_packet) {
-        return Err(Stop::Refuse(Refusal {
-            service: id,
-            reason: Reason::TooBig,
-            answer: Answer::TooBig,
-            mtu: backend.max_packet,
-        }));
-    }
-    maps::count_packet(chosen.index, Direction::In, length, chosen.connections);
+    admit(segment, target, chosen)?;
     let mss = match clamps && service.forwarding != forwarding::DSR {
         true => mss::clamp(segment, backend),
         false => None,
     };
     if is_tunnel {
         maps::leave_errand(|errand| {
-            errand.hop = hop;
             errand.hash = hash;
             errand.service = id;
             errand.backend = chosen.index;

@@ -12,13 +12,13 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 use super::{
     Stop,
     emit::{Way, emit_wrapped},
-    errand::Errand,
     family::Family,
     fib,
     frame::{self, Cursor, Frame, Header},
     ipv4::Ipv4,
     ipv6::Ipv6,
     maps,
+    request::Target,
     sum::{address4, address6, protocol_and_length},
 };
 
@@ -56,26 +56,68 @@ struct Inner {
     sum: Option<u32>,
 }
 
-/// Puts the outer headers in front that the [`Errand`] asks for, and sends the packet.
+/// What an outer header is made of, beside the addresses.
+struct Outer {
+    service: u16,
+    hash: u64,
+    tunnel: &'static Tunnel,
+    gue: bool,
+}
+
+/// Puts the outer headers in front that the [errand](super::errand) asks for, and sends the packet.
 #[inline(always)]
 pub(crate) fn encapsulate(ctx: &XdpContext) -> Result<u32, Stop> {
     let errand = maps::errand().ok_or(Stop::Pass)?;
     let frame = Frame::parse(ctx).ok_or(Stop::Pass)?;
     let drop = |reason| Stop::drop(errand.service, reason);
     let backend = maps::backend(errand.backend).ok_or(drop(Reason::NoBackend))?;
-    let inner = if frame.is_ipv4() {
-        inner4(&frame)
-    } else {
-        inner6(&frame)
-    }
-    .ok_or(drop(Reason::MalformedIp))?;
     let service = maps::service(errand.service).ok_or(drop(Reason::NoBackend))?;
-    let tunnel = maps::tunnel(errand.service).ok_or(drop(Reason::NoBackend))?;
-    let gue = service.forwarding == forwarding::GUE;
-    if backend.flags & Backend::IPV6 != 0 {
-        wrap6(&frame, errand, tunnel, gue, backend, inner)
+    let target = Target {
+        id: errand.service,
+        service,
+    };
+    if frame.is_ipv4() {
+        wrap(&frame, target, backend, errand.hash, inner4(&frame))
     } else {
-        wrap4(&frame, errand, tunnel, gue, backend, inner)
+        wrap(&frame, target, backend, errand.hash, inner6(&frame))
+    }
+}
+
+/// Puts the outer headers in front of a packet of a known connection, and sends it.
+#[inline(always)]
+pub(crate) fn send<F: Family>(
+    frame: &Frame<'_>,
+    target: Target,
+    backend: &Backend,
+    hash: u64,
+) -> Result<u32, Stop> {
+    let inner = match F::AF {
+        Ipv4::AF => inner4(frame),
+        _ => inner6(frame),
+    };
+    wrap(frame, target, backend, hash, inner)
+}
+
+#[inline(always)]
+fn wrap(
+    frame: &Frame<'_>,
+    Target { id, service }: Target,
+    backend: &Backend,
+    hash: u64,
+    inner: Option<Inner>,
+) -> Result<u32, Stop> {
+    let drop = |reason| Stop::drop(id, reason);
+    let inner = inner.ok_or(drop(Reason::MalformedIp))?;
+    let outer = Outer {
+        service: id,
+        hash,
+        tunnel: maps::tunnel(id).ok_or(drop(Reason::NoBackend))?,
+        gue: service.forwarding == forwarding::GUE,
+    };
+    if backend.flags & Backend::IPV6 != 0 {
+        wrap6(frame, outer, backend, inner)
+    } else {
+        wrap4(frame, outer, backend, inner)
     }
 }
 
@@ -127,20 +169,20 @@ fn traffic_class(vcf: [u8; 4]) -> u8 {
 }
 
 #[inline(always)]
-fn wrap4(
-    frame: &Frame<'_>,
-    errand: &Errand,
-    tunnel: &Tunnel,
-    gue: bool,
-    backend: &Backend,
-    inner: Inner,
-) -> Result<u32, Stop> {
-    let source = source4(tunnel, errand.hash);
+fn wrap4(frame: &Frame<'_>, outer: Outer, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
+    let Outer {
+        service,
+        hash,
+        tunnel,
+        gue,
+    } = outer;
+    let source = source4(tunnel, hash);
     let destination = Ipv4::address(&backend.address);
     let bytes = Ipv4Hdr::LEN + udp_bytes(gue);
     let way = way::<Ipv4>(
         frame,
-        errand,
+        service,
+        backend,
         source,
         destination,
         inner.length as usize + bytes,
@@ -161,27 +203,27 @@ fn wrap4(
         ip.check = (!checksum::fold(super::ipv4::header_sum(ip))).to_ne_bytes();
         if gue {
             let addresses = address4(ip.src_addr) + address4(ip.dst_addr);
-            write_udp(cursor, tunnel, errand.hash, addresses, inner)?;
+            write_udp(cursor, tunnel, hash, addresses, inner)?;
         }
         Some(())
     })
 }
 
 #[inline(always)]
-fn wrap6(
-    frame: &Frame<'_>,
-    errand: &Errand,
-    tunnel: &Tunnel,
-    gue: bool,
-    backend: &Backend,
-    inner: Inner,
-) -> Result<u32, Stop> {
-    let source = source6(tunnel, errand.hash);
+fn wrap6(frame: &Frame<'_>, outer: Outer, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
+    let Outer {
+        service,
+        hash,
+        tunnel,
+        gue,
+    } = outer;
+    let source = source6(tunnel, hash);
     let destination = Ipv6::address(&backend.address);
     let bytes = Ipv6Hdr::LEN + udp_bytes(gue);
     let way = way::<Ipv6>(
         frame,
-        errand,
+        service,
+        backend,
         source,
         destination,
         inner.length as usize + bytes,
@@ -190,7 +232,7 @@ fn wrap6(
         let ip = cursor.take::<Ipv6Hdr>()?;
         let payload = inner.length.wrapping_add(udp_bytes(gue) as u16);
         // RFC 6438: the flow label carries the entropy.
-        let label = (errand.hash >> 12) as u32 & 0xf_ffff;
+        let label = (hash >> 12) as u32 & 0xf_ffff;
         ip.vcf = (6 << 28 | u32::from(inner.traffic_class) << 20 | label).to_be_bytes();
         ip.payload_len = payload.to_be_bytes();
         ip.next_hdr = if gue { UDP } else { inner.protocol };
@@ -199,7 +241,7 @@ fn wrap6(
         Ipv6::set_destination(ip, destination, 0);
         if gue {
             let addresses = address6(source) + address6(destination);
-            write_udp(cursor, tunnel, errand.hash, addresses, inner)?;
+            write_udp(cursor, tunnel, hash, addresses, inner)?;
         }
         Some(())
     })
@@ -214,13 +256,13 @@ fn udp_bytes(gue: bool) -> usize {
 #[inline(always)]
 fn way<F: Family>(
     frame: &Frame<'_>,
-    errand: &Errand,
+    service: u16,
+    backend: &Backend,
     source: F::Address,
     destination: F::Address,
     length: usize,
 ) -> Result<Way, Stop> {
-    let service = errand.service;
-    let hop = match errand.hop {
+    let hop = match backend.hop {
         hop if hop.ifindex != 0 => hop,
         _ => fib::lookup::<F>(frame, length, source, destination)
             .ok_or(Stop::drop(service, Reason::NoNextHop))?,

@@ -81,7 +81,6 @@ fn lead<F: Messages>(
     maps::count_reason(id, Reason::IcmpTranslated);
     if is_tunnel {
         maps::leave_errand(|errand| {
-            errand.hop = hop;
             errand.hash = hash;
             errand.service = id;
             errand.backend = index;

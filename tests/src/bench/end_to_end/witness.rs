@@ -78,8 +78,10 @@ impl Witness {
         let routed = self.routed - before.routed;
         let past_the_balancer = contender == Contender::Direct;
         ensure!(
+            // A connection that came by would have brought several; those of the contender before
+            // may still be ending.
             if past_the_balancer {
-                received < FEW
+                received < connections
             } else {
                 received >= connections
             },
