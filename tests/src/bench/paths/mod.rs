@@ -3,7 +3,7 @@
 //! An interpreter runs the instructions of the object on one packet, over copies of the maps of a
 //! loaded balancer; then the kernel runs the loaded program on the same packet. Verdict, packet and
 //! all map values that the program has asked for must be the same in the end, or there are no
-//! figures.
+//! figures. Of several packets of a path the one counts that takes the fewest instructions.
 //!
 //! Instructions are those of the object, as the compiler left them. The verifier makes more of some:
 //! an inline lookup is some six of them instead of one call, a tail call some ten; and it removes
