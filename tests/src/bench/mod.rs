@@ -25,7 +25,7 @@ use self::{machine::Machine, program::size::ProgramSize, section::Section};
 pub enum Part {
     /// What the XDP program costs per packet.
     Program,
-    /// What a packet executes: instructions, map lookups, helper calls, tail calls.
+    /// What a packet executes: instructions, map lookups, calls.
     Paths,
     /// What a packet costs from one interface to another.
     Wire,

@@ -24,6 +24,8 @@ pub(super) struct Counts {
     pub(super) inline_lookups: BTreeMap<String, u64>,
     /// Calls of helpers, by name without `bpf_`.
     pub(super) calls: BTreeMap<String, u64>,
+    /// Calls of functions that the compiler has left as such.
+    pub(super) functions: u64,
     pub(super) tail_calls: u64,
 }
 
@@ -106,6 +108,7 @@ pub(super) fn foresee(
     Ok(Foreseen {
         counts: Counts {
             instructions: execution.instructions,
+            functions: execution.functions,
             ..host.counts
         },
         outcome,

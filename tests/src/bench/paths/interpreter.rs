@@ -50,6 +50,8 @@ pub(super) enum Called {
 pub(super) struct Execution {
     /// Instructions that were executed; one of 128 bits is one.
     pub(super) instructions: u64,
+    /// Functions of the program's own that were called.
+    pub(super) functions: u64,
     /// `r0` in the end.
     pub(super) result: u64,
 }
@@ -67,6 +69,7 @@ struct Interpreter<'m, W> {
     registers: [u64; 11],
     next: usize,
     frames: Vec<Frame>,
+    functions: u64,
 }
 
 /// Executes a program whose context is at this address.
@@ -91,6 +94,7 @@ pub(super) fn execute(
         registers,
         next: 0,
         frames: Vec::new(),
+        functions: 0,
     };
     for instructions in 1..=MOST_INSTRUCTIONS {
         let at = interpreter.next;
@@ -100,6 +104,7 @@ pub(super) fn execute(
         if done {
             return Ok(Execution {
                 instructions,
+                functions: interpreter.functions,
                 result: interpreter.registers[0],
             });
         }
@@ -271,6 +276,7 @@ impl<W: World> Interpreter<'_, W> {
             }
             FUNCTION => {
                 ensure!(self.frames.len() + 1 < DEEPEST, "calls are too deep");
+                self.functions += 1;
                 let mut saved = [0; SAVED.end - SAVED.start];
                 saved.copy_from_slice(&self.registers[SAVED]);
                 self.frames.push(Frame {

@@ -155,6 +155,9 @@ fn functions_have_a_stack_of_their_own_and_give_registers_back() {
     ];
     // 40 of the function, 7 of the caller's own stack.
     assert_eq!(run(&program).unwrap(), (47, 10));
+    let mut memory = Memory::default();
+    let execution = execute(program.to_vec(), 0, &mut Nothing, &mut memory);
+    assert_eq!(execution.unwrap().functions, 1);
     assert!(run(&[call(1, -1)]).is_err());
     let helper = [
         set(1, 1),
