@@ -21,28 +21,24 @@ pub(crate) struct Way {
 
 /// Sends a frame whose packet has been rewritten.
 #[inline(always)]
-pub(crate) fn emit(frame: &Frame<'_>, Way { service, hop }: Way) -> Result<u32, Stop> {
-    let no_headroom = || Stop::drop(service, Reason::NoHeadroom);
-    make_room(frame, &hop, 0).ok_or_else(no_headroom)?;
-    write_link(frame, &hop, frame.ether_type()).ok_or_else(no_headroom)?;
-    leave(frame, service, &hop)
+pub(crate) fn emit(frame: &Frame<'_>, way: Way) -> Result<u32, Stop> {
+    address(frame, &way, frame.ether_type(), 0)?;
+    leave(frame, &way)
 }
 
-/// Sends a frame with something new between its Ethernet and its network header: `ether_type` says
-/// what, in network order, `bytes` how long it is, and `write` writes it.
+/// Gives a frame its Ethernet header, with room for `bytes` behind it, which are the caller's to write
+/// through the cursor before the frame [leaves](leave): `ether_type` says what they are, in network
+/// order.
 #[inline(always)]
-pub(crate) fn emit_wrapped<'p>(
+pub(crate) fn address<'p>(
     frame: &Frame<'p>,
-    Way { service, hop }: Way,
+    way: &Way,
     ether_type: u16,
     bytes: usize,
-    write: impl FnOnce(Cursor<'p>) -> Option<()>,
-) -> Result<u32, Stop> {
-    let no_headroom = || Stop::drop(service, Reason::NoHeadroom);
-    make_room(frame, &hop, bytes).ok_or_else(no_headroom)?;
-    let network = write_link(frame, &hop, ether_type).ok_or_else(no_headroom)?;
-    write(network).ok_or_else(no_headroom)?;
-    leave(frame, service, &hop)
+) -> Result<Cursor<'p>, Stop> {
+    let moved = make_room(frame, &way.hop, bytes);
+    let behind = moved.and_then(|()| write_link(frame, &way.hop, ether_type));
+    behind.ok_or(Stop::drop(way.service, Reason::NoHeadroom))
 }
 
 /// Bytes of a VLAN tag.
@@ -93,9 +89,9 @@ fn write_link<'p>(frame: &Frame<'p>, hop: &Hop, ether_type: u16) -> Option<Curso
 
 /// Out through the hop's interface.
 #[inline(always)]
-fn leave(frame: &Frame<'_>, service: u16, hop: &Hop) -> Result<u32, Stop> {
+pub(crate) fn leave(frame: &Frame<'_>, Way { service, hop }: &Way) -> Result<u32, Stop> {
     if hop.ifindex == frame.ingress_ifindex() {
         return Ok(xdp_action::XDP_TX);
     }
-    maps::redirect(hop.ifindex).map_err(|_| Stop::drop(service, Reason::NoNextHop))
+    maps::redirect(hop.ifindex).map_err(|_| Stop::drop(*service, Reason::NoNextHop))
 }

@@ -11,7 +11,7 @@ use network_types::ip::{Ipv4Hdr, Ipv6Hdr};
 
 use super::{
     Stop,
-    emit::{Way, emit_wrapped},
+    emit::{self, Way},
     family::Family,
     fib,
     frame::{self, Cursor, Frame, Header},
@@ -170,81 +170,94 @@ fn traffic_class(vcf: [u8; 4]) -> u8 {
 
 #[inline(always)]
 fn wrap4(frame: &Frame<'_>, outer: Outer, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
-    let Outer {
-        service,
-        hash,
-        tunnel,
-        gue,
-    } = outer;
-    let source = source4(tunnel, hash);
+    let source = source4(outer.tunnel, outer.hash);
     let destination = Ipv4::address(&backend.address);
-    let bytes = Ipv4Hdr::LEN + udp_bytes(gue);
+    let bytes = Ipv4Hdr::LEN + udp_bytes(outer.gue);
     let way = way::<Ipv4>(
         frame,
-        service,
+        outer.service,
         backend,
         source,
         destination,
         inner.length as usize + bytes,
     )?;
-    emit_wrapped(frame, way, frame::IPV4, bytes, |mut cursor| {
-        let ip = cursor.take::<Ipv4Hdr>()?;
-        let length = inner.length.wrapping_add(bytes as u16);
-        ip.vihl = 0x45;
-        ip.tos = inner.traffic_class;
-        ip.tot_len = length.to_be_bytes();
-        ip.id = [0; 2];
-        ip.frags = DONT_FRAGMENT;
-        ip.ttl = HOPS;
-        ip.proto = if gue { UDP } else { inner.protocol };
-        ip.check = [0; 2];
-        ip.src_addr = source.to_ne_bytes();
-        ip.dst_addr = destination.to_ne_bytes();
-        ip.check = (!checksum::fold(super::ipv4::header_sum(ip))).to_ne_bytes();
-        if gue {
-            let addresses = address4(ip.src_addr) + address4(ip.dst_addr);
-            write_udp(cursor, tunnel, hash, addresses, inner)?;
-        }
-        Some(())
-    })
+    let cursor = emit::address(frame, &way, frame::IPV4, bytes)?;
+    write4(cursor, &outer, source, destination, inner)
+        .ok_or(Stop::drop(outer.service, Reason::NoHeadroom))?;
+    emit::leave(frame, &way)
+}
+
+#[inline(always)]
+fn write4(
+    mut cursor: Cursor<'_>,
+    outer: &Outer,
+    source: u32,
+    destination: u32,
+    inner: Inner,
+) -> Option<()> {
+    let ip = cursor.take::<Ipv4Hdr>()?;
+    let bytes = Ipv4Hdr::LEN + udp_bytes(outer.gue);
+    let length = inner.length.wrapping_add(bytes as u16);
+    ip.vihl = 0x45;
+    ip.tos = inner.traffic_class;
+    ip.tot_len = length.to_be_bytes();
+    ip.id = [0; 2];
+    ip.frags = DONT_FRAGMENT;
+    ip.ttl = HOPS;
+    ip.proto = if outer.gue { UDP } else { inner.protocol };
+    ip.check = [0; 2];
+    ip.src_addr = source.to_ne_bytes();
+    ip.dst_addr = destination.to_ne_bytes();
+    ip.check = (!checksum::fold(super::ipv4::header_sum(ip))).to_ne_bytes();
+    if outer.gue {
+        let addresses = address4(ip.src_addr) + address4(ip.dst_addr);
+        write_udp(cursor, outer, addresses, inner)?;
+    }
+    Some(())
 }
 
 #[inline(always)]
 fn wrap6(frame: &Frame<'_>, outer: Outer, backend: &Backend, inner: Inner) -> Result<u32, Stop> {
-    let Outer {
-        service,
-        hash,
-        tunnel,
-        gue,
-    } = outer;
-    let source = source6(tunnel, hash);
+    let source = source6(outer.tunnel, outer.hash);
     let destination = Ipv6::address(&backend.address);
-    let bytes = Ipv6Hdr::LEN + udp_bytes(gue);
+    let bytes = Ipv6Hdr::LEN + udp_bytes(outer.gue);
     let way = way::<Ipv6>(
         frame,
-        service,
+        outer.service,
         backend,
         source,
         destination,
         inner.length as usize + bytes,
     )?;
-    emit_wrapped(frame, way, frame::IPV6, bytes, |mut cursor| {
-        let ip = cursor.take::<Ipv6Hdr>()?;
-        let payload = inner.length.wrapping_add(udp_bytes(gue) as u16);
-        // RFC 6438: the flow label carries the entropy.
-        let label = (hash >> 12) as u32 & 0xf_ffff;
-        ip.vcf = (6 << 28 | u32::from(inner.traffic_class) << 20 | label).to_be_bytes();
-        ip.payload_len = payload.to_be_bytes();
-        ip.next_hdr = if gue { UDP } else { inner.protocol };
-        ip.hop_limit = HOPS;
-        Ipv6::set_source(ip, source, 0);
-        Ipv6::set_destination(ip, destination, 0);
-        if gue {
-            let addresses = address6(source) + address6(destination);
-            write_udp(cursor, tunnel, hash, addresses, inner)?;
-        }
-        Some(())
-    })
+    let cursor = emit::address(frame, &way, frame::IPV6, bytes)?;
+    write6(cursor, &outer, source, destination, inner)
+        .ok_or(Stop::drop(outer.service, Reason::NoHeadroom))?;
+    emit::leave(frame, &way)
+}
+
+#[inline(always)]
+fn write6(
+    mut cursor: Cursor<'_>,
+    outer: &Outer,
+    source: [u64; 2],
+    destination: [u64; 2],
+    inner: Inner,
+) -> Option<()> {
+    let ip = cursor.take::<Ipv6Hdr>()?;
+    let payload = inner.length.wrapping_add(udp_bytes(outer.gue) as u16);
+    // RFC 6438: the flow label carries the entropy.
+    let label = (outer.hash >> 12) as u32 & 0xf_ffff;
+    ip.vcf = (6 << 28 | u32::from(inner.traffic_class) << 20 | label).to_be_bytes();
+    ip.payload_len = payload.to_be_bytes();
+    ip.next_hdr = if outer.gue { UDP } else { inner.protocol };
+    ip.hop_limit = HOPS;
+    Ipv6::set_source(ip, source, 0);
+    Ipv6::set_destination(ip, destination, 0);
+    if outer.gue {
+        let addresses = address6(source) + address6(destination);
+        write_udp(cursor, outer, addresses, inner)?;
+    }
+    Some(())
 }
 
 #[inline(always)]
@@ -292,18 +305,12 @@ fn source6(tunnel: &Tunnel, hash: u64) -> [u64; 2] {
 /// A UDP header whose checksum is made of what is known of the packet inside: a packet that was
 /// wrong stays wrong. Where too little is known it has none (RFC 6935 §5, RFC 768).
 #[inline(always)]
-fn write_udp(
-    mut cursor: Cursor<'_>,
-    tunnel: &Tunnel,
-    hash: u64,
-    addresses: u32,
-    inner: Inner,
-) -> Option<()> {
+fn write_udp(mut cursor: Cursor<'_>, outer: &Outer, addresses: u32, inner: Inner) -> Option<()> {
     let udp = cursor.take::<UdpHeader>()?;
     let length = inner.length.wrapping_add(size_of::<UdpHeader>() as u16);
-    let source = FIRST_SOURCE_PORT | entropy(hash) & !FIRST_SOURCE_PORT;
+    let source = FIRST_SOURCE_PORT | entropy(outer.hash) & !FIRST_SOURCE_PORT;
     udp.source = source.to_be_bytes();
-    udp.destination = tunnel.port;
+    udp.destination = outer.tunnel.port;
     udp.length = length.to_be_bytes();
     udp.checksum = [0; 2];
     let Some(sum) = inner.sum else {

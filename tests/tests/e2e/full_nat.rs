@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, Read as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream},
     time::Duration,
 };
 
@@ -56,9 +56,13 @@ fn config_with(lab: &Lab, snat: &[&str], more: &str) -> Config {
     ])
 }
 
-/// Whom the backends take their established connections to be from.
+/// The balancer's own address towards the backends, from which it probes them.
+const PROBER: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 2, 0, 1));
+
+/// Whom the backends take their established connections to be from, but for probes under way.
 fn sources(stage: &Stage) -> BTreeSet<SocketAddr> {
-    stage.served().into_keys().collect()
+    let sources = stage.served().into_keys();
+    sources.filter(|source| source.ip() != PROBER).collect()
 }
 
 fn addresses(sources: &BTreeSet<SocketAddr>) -> BTreeSet<String> {

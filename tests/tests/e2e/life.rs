@@ -156,10 +156,8 @@ fn a_restart_with_another_configuration_is_survived() {
 fn a_data_plane_of_another_version_goes_on() {
     survive("layouts", |stage, live| {
         stage.lbd.terminate().unwrap();
-        let (own, other) = ["v2", "v999"]
-            .map(|name| stage.lbd.bpffs().join(name))
-            .into();
-        assert!(own.ends_with(format!("v{}", lb_common::records::LAYOUT_VERSION)));
+        let pins = |layout: u32| stage.lbd.bpffs().join(format!("v{layout}"));
+        let (own, other) = (pins(lb_common::records::LAYOUT_VERSION), pins(999));
         fs::rename(&own, &other).unwrap();
         let refused = stage.lbd.start_again().unwrap_err();
         let said = format!("{refused:#}\n{}", stage.lbd.log());

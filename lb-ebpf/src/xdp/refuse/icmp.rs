@@ -4,7 +4,7 @@ use lb_common::checksum;
 
 use super::header::{Head, Headers};
 use crate::xdp::{
-    emit::{Way, cut, emit_wrapped},
+    emit::{self, Way, cut},
     family::Segment,
     frame::{Frame, Header},
     last_hop,
@@ -65,27 +65,25 @@ pub(super) fn write<F: Headers>(
     };
     cut(frame, segment.room_of_all(frame) - quote)?;
     let headers = F::LENGTH + size_of::<ErrorHeader>();
-    let sent = emit_wrapped(frame, way, frame.ether_type(), headers, |mut cursor| {
-        F::write(&head, &mut cursor)?;
-        let error = cursor.take::<ErrorHeader>()?;
-        error.kind = kind;
-        error.parameter = u32::from(mtu).to_be_bytes();
-        let mut sum =
-            u64::from(u16::from_ne_bytes(kind)) + u64::from(u32::from_ne_bytes(error.parameter));
-        if F::ICMP.has_pseudo_header {
-            sum += u64::from(F::pseudo_header(&head));
+    let mut cursor = emit::address(frame, &way, frame.ether_type(), headers).ok()?;
+    F::write(&head, &mut cursor)?;
+    let error = cursor.take::<ErrorHeader>()?;
+    error.kind = kind;
+    error.parameter = u32::from(mtu).to_be_bytes();
+    let mut sum =
+        u64::from(u16::from_ne_bytes(kind)) + u64::from(u32::from_ne_bytes(error.parameter));
+    if F::ICMP.has_pseudo_header {
+        sum += u64::from(F::pseudo_header(&head));
+    }
+    // The frame ends with the quote.
+    for _ in 0..F::ICMP.max_quote / size_of::<Word>() {
+        match cursor.take::<Word>() {
+            Some(word) => sum += u64::from(u32::from_ne_bytes(*word)),
+            None => break,
         }
-        // The frame ends with the quote.
-        for _ in 0..F::ICMP.max_quote / size_of::<Word>() {
-            match cursor.take::<Word>() {
-                Some(word) => sum += u64::from(u32::from_ne_bytes(*word)),
-                None => break,
-            }
-        }
-        error.checksum = (!fold(sum)).to_ne_bytes();
-        Some(())
-    });
-    sent.is_ok().then_some(())
+    }
+    error.checksum = (!fold(sum)).to_ne_bytes();
+    emit::leave(frame, &way).is_ok().then_some(())
 }
 
 /// Bytes of the packet that are quoted.
