@@ -10,7 +10,7 @@ use super::Refusal;
 pub(crate) struct Errand {
     /// For [`super::mss`]: the way out.
     pub(crate) hop: Hop,
-    /// Of the flow, for [`super::tunnel`].
+    /// Of the flow, for [`super::open`] and [`super::tunnel`].
     pub(crate) hash: u64,
     /// Service id; 0 for [`super::open`]: the packet is from the backend.
     pub(crate) service: u16,

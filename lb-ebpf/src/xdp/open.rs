@@ -27,7 +27,7 @@ pub(crate) fn balance<F: Family>(ctx: &XdpContext) -> Result<u32, Stop> {
         return Err(Stop::Pass);
     };
     if errand.service != 0 {
-        from_client::<F>(&frame, &mut segment, errand.service)
+        from_client::<F>(&frame, &mut segment, errand.service, errand.hash)
     } else {
         reply::open(&frame, &mut segment, errand.backend)
     }
@@ -38,12 +38,12 @@ fn from_client<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     id: u16,
+    hash: u64,
 ) -> Result<u32, Stop> {
     let service = maps::service(id).ok_or(Stop::Pass)?;
     let target = Target { id, service };
     target.check(frame, segment)?;
     let key = F::key(segment.source(), segment.tcp.source, id);
-    let hash = F::hash(key);
     let now = clock::now();
     // Slot and record are most often in nobody's cache: both are asked for before either is looked
     // at, so that the CPU fetches them at the same time.

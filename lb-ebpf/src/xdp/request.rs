@@ -82,16 +82,21 @@ pub(crate) fn forward<F: Family>(
         return Err(Stop::Continue(F::FULL_NAT));
     }
     let target = Target { id, service };
-    if segment.flags().syn() {
-        maps::leave_errand(|errand| errand.service = id);
-        return Err(Stop::Continue(F::OPEN));
-    }
-    target.check(frame, segment)?;
     let key = F::key(segment.source(), segment.tcp.source, id);
     let hash = F::hash(key);
+    let open = || {
+        maps::leave_errand(|errand| {
+            errand.service = id;
+            errand.hash = hash;
+        });
+        Err(Stop::Continue(F::OPEN))
+    };
+    if segment.flags().syn() {
+        return open();
+    }
+    target.check(frame, segment)?;
     let Some(record) = track::find::<F>(key, hash) else {
-        maps::leave_errand(|errand| errand.service = id);
-        return Err(Stop::Continue(F::OPEN));
+        return open();
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
     if !forwarding::is_tunnel(service.forwarding) {
