@@ -10,8 +10,8 @@
 //! Everything is generic over the address [`family`] and monomorphised for IPv4 and IPv6.
 //!
 //! What most packets do not need is in programs of its own, reached by tail calls, so that neither
-//! the packets nor the verifier pay for it: [`open`], [`mss`], [`tunnel`], [`full_nat`],
-//! [`icmp`], [`refuse`].
+//! the packets nor the verifier pay for it: [`open`], [`mss`], [`full_nat`], [`icmp`], [`refuse`],
+//! and [`tunnel`] for what is not of a known connection.
 
 mod clock;
 mod collision;
