@@ -1,16 +1,15 @@
 //! Where services listen and backends answer, as the packet path looks it up.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    ops::Bound,
     os::fd::AsFd as _,
     sync::atomic::AtomicU64,
 };
 
 use aya::{
     Pod,
-    maps::{HashMap, Map, MapData, MapError},
+    maps::{self, Map, MapData, MapError},
 };
 use lb_common::endpoints::{self, Line};
 
@@ -21,7 +20,9 @@ pub(super) struct EndpointTable {
     v4: Lines,
     v6: Lines,
     /// What this daemon has written.
-    written: BTreeMap<SocketAddr, u16>,
+    written: BTreeSet<SocketAddr>,
+    /// Those of IPv6 among it by their keys, which need not be theirs alone.
+    by_key6: HashMap<u64, SocketAddr>,
 }
 
 type Lines = MappedArray<Line<AtomicU64>>;
@@ -42,7 +43,8 @@ impl EndpointTable {
         Ok(Self {
             v4: mapped(v4)?,
             v6: mapped(v6)?,
-            written: BTreeMap::new(),
+            written: BTreeSet::new(),
+            by_key6: HashMap::new(),
         })
     }
 
@@ -53,43 +55,44 @@ impl EndpointTable {
     pub(super) fn insert(&mut self, address: SocketAddr, index: u16) -> Result<(), DataPlaneError> {
         let failed = |why: &str| DataPlaneError::new(format!("make {address} known"), why);
         let key = key(address);
-        if let Some(other) = self.namesake(address, key) {
+        // The packet path would find one in place of the other.
+        if let Some(other) = self.by_key6.get(&key)
+            && address.is_ipv6()
+            && *other != address
+        {
             return Err(failed(&format!(
                 "{other} has the same hash: use another port"
             )));
         }
         endpoints::insert(self.lines(address).as_slice(), key, index)
             .map_err(|endpoints::Full| failed("there are too many like it"))?;
-        self.written.insert(address, index);
-        Ok(())
-    }
-
-    /// An IPv6 endpoint that the packet path would find in place of this one.
-    fn namesake(&self, address: SocketAddr, wanted: u64) -> Option<SocketAddr> {
-        if address.is_ipv4() || self.written.contains_key(&address) {
-            return None;
+        self.written.insert(address);
+        if address.is_ipv6() {
+            self.by_key6.insert(key, address);
         }
-        let mut others = self.written.keys().filter(|other| other.is_ipv6());
-        others.find(|other| key(**other) == wanted).copied()
+        Ok(())
     }
 
     /// Removing what is not there is no error.
     pub(super) fn remove(&mut self, address: SocketAddr) {
+        let key = key(address);
         self.written.remove(&address);
-        endpoints::remove(self.lines(address).as_slice(), key(address));
+        if address.is_ipv6() {
+            self.by_key6.remove(&key);
+        }
+        endpoints::remove(self.lines(address).as_slice(), key);
     }
 
     /// Whether any endpoint with this address is left.
     pub(super) fn has_address(&self, ip: IpAddr) -> bool {
-        let first = SocketAddr::new(ip, 0);
-        let from = (Bound::Included(first), Bound::Unbounded);
-        let next = self.written.range(from).next();
-        next.is_some_and(|(address, _)| address.ip() == ip)
+        let next = self.written.range(SocketAddr::new(ip, 0)..).next();
+        next.is_some_and(|address| address.ip() == ip)
     }
 
     /// Removes whatever an earlier life has left, but these.
     pub(super) fn keep_only(&mut self, keep: &BTreeSet<SocketAddr>) {
-        self.written.retain(|address, _| keep.contains(address));
+        self.written.retain(|address| keep.contains(address));
+        self.by_key6.retain(|_, address| keep.contains(address));
         for (lines, is_ipv4) in [(&self.v4, true), (&self.v6, false)] {
             let wanted = keep.iter().filter(|address| address.is_ipv4() == is_ipv4);
             let wanted: HashSet<u64> = wanted.map(|address| key(*address)).collect();
@@ -129,8 +132,8 @@ fn words6(ip: Ipv6Addr) -> [u64; 2] {
 
 /// The addresses that services listen on, whatever the port.
 pub(super) struct ServiceAddresses {
-    v4: HashMap<MapData, [u8; 4], u32>,
-    v6: HashMap<MapData, [u8; 16], u32>,
+    v4: maps::HashMap<MapData, [u8; 4], u32>,
+    v6: maps::HashMap<MapData, [u8; 16], u32>,
 }
 
 /// The packet path does not read the value.
@@ -183,7 +186,7 @@ impl ServiceAddresses {
     }
 }
 
-fn remove<K: Pod>(map: &mut HashMap<MapData, K, u32>, key: K) -> Result<(), MapError> {
+fn remove<K: Pod>(map: &mut maps::HashMap<MapData, K, u32>, key: K) -> Result<(), MapError> {
     match map.remove(&key) {
         Err(MapError::SyscallError(error)) if is_missing(&error.io_error) => Ok(()),
         other => other,
