@@ -9,7 +9,7 @@ use aya::{
 };
 use lb_common::{flow::Tick, records};
 
-use super::{DataPlaneError, kernel, plain::Plain, sys};
+use super::{DataPlaneError, plain::Plain, programs, sys};
 
 type SettingsMap = Array<MapData, Plain<records::Settings>>;
 
@@ -36,7 +36,7 @@ impl Clock {
         nanoseconds_a_jiffy: u64,
         settings: Map,
     ) -> Result<Self, DataPlaneError> {
-        let program = kernel::load(ebpf, "lb_clock")?;
+        let program = programs::load(ebpf, "lb_clock")?;
         let fd = program.fd().and_then(|fd| Ok(fd.try_clone()?));
         let settings = settings
             .try_into()

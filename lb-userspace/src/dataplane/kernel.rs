@@ -1,22 +1,14 @@
 //! Loads the program, with its maps pinned or taken over from an earlier life.
 
-use std::{
-    panic,
-    path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
-    thread,
-};
+use std::{path::PathBuf, sync::Arc};
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Array, Map, MapData, MapError, ProgramArray},
+    maps::{Array, Map, MapData, MapError},
     programs::{ProgramError, ProgramInfo, Xdp},
 };
-use lb_common::{
-    flow::RECORDS,
-    records::{self, program},
-};
-use tracing::{debug, info, warn};
+use lb_common::{flow::RECORDS, records};
+use tracing::{info, warn};
 
 use super::{
     Clock, DataPlaneError, Detached,
@@ -26,6 +18,7 @@ use super::{
     pins::{self, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     ports::PortTables,
+    programs::{has_multi_buffer, install_continuations, load_all, prepare_load, xdp},
     reader::KernelReader,
     samples::Samples,
     sys,
@@ -356,107 +349,6 @@ fn random(bytes: &mut [u8; 32]) -> std::io::Result<()> {
     std::fs::File::open("/dev/urandom")?.read_exact(bytes)
 }
 
-/// What comes before any object is loaded.
-pub(super) fn prepare_load(object: &[u8]) -> Result<(), DataPlaneError> {
-    if object.is_empty() {
-        return Err(DataPlaneError::new(
-            "load the XDP program",
-            "this binary was built without it (AYA_BUILD_SKIP): build it again without",
-        ));
-    }
-    raise_memlock_limit();
-    Ok(())
-}
-
-/// Multi-buffer XDP, by which jumbo frames reach the program, came with Linux 5.18.
-pub(super) fn has_multi_buffer() -> bool {
-    match aya::util::KernelVersion::current() {
-        Ok(version) if version < aya::util::KernelVersion::new(5, 18, 0) => {
-            debug!("kernel without multi-buffer XDP");
-            false
-        }
-        _ => true,
-    }
-}
-
-/// The programs that others go on with by tail calls: name with multi-buffer support, name without,
-/// index in the program array.
-const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
-    ("lb_tunnel", "lb_tunnel_linear", program::TUNNEL),
-    ("lb_full_nat4", "lb_full_nat4_linear", program::FULL_NAT4),
-    ("lb_full_nat6", "lb_full_nat6_linear", program::FULL_NAT6),
-    ("lb_icmp", "lb_icmp_linear", program::ICMP),
-    ("lb_refuse", "lb_refuse_linear", program::REFUSE),
-    ("lb_open4", "lb_open4_linear", program::OPEN4),
-    ("lb_open6", "lb_open6_linear", program::OPEN6),
-    ("lb_mss", "lb_mss_linear", program::MSS),
-];
-
-/// Names and indices of the ones that fit this kernel.
-fn continuations(multi_buffer: bool) -> impl Iterator<Item = (&'static str, u32)> {
-    CONTINUATIONS
-        .into_iter()
-        .map(move |(with, without, index)| (if multi_buffer { with } else { without }, index))
-}
-
-/// Loads `first` and all that goes on from there, on all CPUs: the verifier takes nearly all of the
-/// time that a start takes.
-fn load_all(ebpf: &mut Ebpf, first: &str, multi_buffer: bool) -> Result<(), DataPlaneError> {
-    let is_wanted =
-        |name: &str| name == first || continuations(multi_buffer).any(|(known, _)| known == name);
-    let wanted: Vec<_> = ebpf
-        .programs_mut()
-        .filter(|(name, _)| is_wanted(name))
-        .collect();
-    let workers = thread::available_parallelism().map_or(1, usize::from);
-    let workers = workers.min(wanted.len());
-    let waiting = Mutex::new(wanted);
-    let next = || waiting.lock().unwrap_or_else(PoisonError::into_inner).pop();
-    let work = || -> Result<(), DataPlaneError> {
-        while let Some((name, program)) = next() {
-            let loaded = <&mut Xdp>::try_from(program).and_then(Xdp::load);
-            loaded.map_err(|error| cannot_load(name, error))?;
-        }
-        Ok(())
-    };
-    thread::scope(|scope| {
-        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| {
-            worker
-                .join()
-                .unwrap_or_else(|reason| panic::resume_unwind(reason))
-        })
-    })
-}
-
-/// Puts them in their places, from where an earlier life's program goes on with them at once, as
-/// it does with the maps: the layout's version is theirs, too.
-fn install_continuations(
-    ebpf: &mut Ebpf,
-    multi_buffer: bool,
-    programs: Map,
-) -> Result<(), DataPlaneError> {
-    let failed = |error: MapError| DataPlaneError::new("fill the program array", error);
-    let mut programs: ProgramArray<_> = programs.try_into().map_err(failed)?;
-    for (name, index) in continuations(multi_buffer) {
-        let fd = xdp(ebpf, name)?
-            .fd()
-            .map_err(|error| DataPlaneError::new("fill the program array", error))?;
-        programs.set(index, fd, 0).map_err(failed)?;
-    }
-    Ok(())
-}
-
-pub(super) fn load<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
-    let program = xdp(ebpf, name)?;
-    program.load().map_err(|error| cannot_load(name, error))?;
-    Ok(program)
-}
-
-fn cannot_load(name: &str, error: ProgramError) -> DataPlaneError {
-    DataPlaneError::new(format!("load XDP program {name}"), error)
-}
-
 fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
     let failed = |error: MapError| DataPlaneError::new("write the settings", error);
     let mut map: Array<_, Plain<records::Settings>> = map.try_into().map_err(failed)?;
@@ -467,14 +359,6 @@ fn write_settings(map: Map, settings: &Settings) -> Result<(), DataPlaneError> {
         ..earlier
     };
     map.set(0, Plain(record), 0).map_err(failed)
-}
-
-pub(super) fn xdp<'e>(ebpf: &'e mut Ebpf, name: &str) -> Result<&'e mut Xdp, DataPlaneError> {
-    let find = || format!("find program {name}");
-    ebpf.program_mut(name)
-        .ok_or_else(|| DataPlaneError::new(find(), "not in the object"))?
-        .try_into()
-        .map_err(|error: ProgramError| DataPlaneError::new(find(), error))
 }
 
 /// A handle of its own to a pinned map.
@@ -490,17 +374,5 @@ pub(super) fn map_data(map: Map) -> Result<MapData, DataPlaneError> {
             "open a map",
             "the object has it as another type",
         )),
-    }
-}
-
-/// Before Linux 5.11, maps count against the limit of locked memory.
-fn raise_memlock_limit() {
-    let limit = libc::rlimit {
-        rlim_cur: libc::RLIM_INFINITY,
-        rlim_max: libc::RLIM_INFINITY,
-    };
-    // SAFETY: a valid limit for this process.
-    if unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limit) } != 0 {
-        debug!("cannot raise the limit of locked memory");
     }
 }

@@ -21,6 +21,7 @@ mod mapped;
 mod pins;
 mod plain;
 mod ports;
+mod programs;
 mod reader;
 mod removal;
 mod samples;

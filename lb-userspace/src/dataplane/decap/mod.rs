@@ -24,10 +24,9 @@ pub use status::{DecapInterface, DecapStatus, OutcomeCount, status};
 
 use self::maps::Maps;
 use super::{
-    AttachMode, DataPlaneError, Detached, PinsError, interface,
-    kernel::{has_multi_buffer, load, prepare_load, xdp},
-    links,
+    AttachMode, DataPlaneError, Detached, PinsError, interface, links,
     pins::{Layout, PinnedLink, Pins},
+    programs::{has_multi_buffer, load, prepare_load, xdp},
     removal::remove_link,
     sys,
 };
