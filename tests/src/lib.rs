@@ -2,6 +2,7 @@
 //! benchmarks share.
 
 pub mod bench;
+mod clock;
 pub mod demo;
 pub mod fuzz;
 pub mod lab;

@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsRawFd as _, BorrowedFd},
 };
 
-use super::sys::{bpf_mut, is_missing};
+use super::sys::{bpf, is_missing};
 
 /// Reads elements `first`, `first + 1`, … of an array with 32-bit keys into `values`, `count` at the
 /// most, all at one stroke; how many there are. Of a per-CPU array an element is the values of all
@@ -32,7 +32,7 @@ pub(super) fn read_elements(
     batch.next = (&raw mut next) as u64;
     // SAFETY: the attributes are those of this command; keys and values have room for `count`
     // elements, as `Batch::of` has seen to, and everything lives until the call returns.
-    match unsafe { bpf_mut(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
+    match unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) } {
         // There are no more than were read.
         Err(error) if is_missing(&error) => Ok(batch.count),
         result => result.map(|_| batch.count),
@@ -52,7 +52,7 @@ pub(super) fn write_elements(
     let mut keys: Vec<u32> = (first..first + count).collect();
     let mut batch = Batch::of(map, count, &mut keys, values);
     // SAFETY: as for `read_elements`; the kernel only reads here.
-    unsafe { bpf_mut(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+    unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
 }
 
 /// Puts maps into a map of maps with 32-bit keys, all at one stroke.
@@ -71,7 +71,7 @@ pub(super) fn install_maps(
     let mut batch = Batch::of(outer, count, &mut keys, &[]);
     batch.values = descriptors.as_ptr() as u64;
     // SAFETY: as for `read_elements`; the kernel only reads here, a descriptor of 32 bits for each.
-    unsafe { bpf_mut(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
+    unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut batch) }.map(drop)
 }
 
 /// The part of `union bpf_attr` that `BPF_MAP_*_BATCH` reads, and writes `count` of.

@@ -1,6 +1,6 @@
 //! The packet path's clock, and that it goes right.
 
-use std::{os::fd::AsFd as _, sync::Mutex, time::Duration};
+use std::{io, os::fd::AsFd as _, sync::Mutex, time::Duration};
 
 use aya::{
     Ebpf,
@@ -70,16 +70,26 @@ impl Clock {
         map.set(0, Plain(settings), 0).map_err(failed)
     }
 
+    /// The kernel's jiffies, which only a program can read.
+    ///
+    /// # Errors
+    ///
+    /// The program cannot be run.
+    pub fn jiffies(&self) -> io::Result<u64> {
+        let outcome = sys::run_xdp(self.program.as_fd(), &[0; 64])?;
+        match outcome.frame.first_chunk() {
+            Some(jiffies) => Ok(u64::from_ne_bytes(*jiffies)),
+            None => Err(io::ErrorKind::InvalidData.into()),
+        }
+    }
+
     /// What [`records::Settings::clock_offset`] is to be.
-    fn offset(&self) -> std::io::Result<u64> {
+    fn offset(&self) -> io::Result<u64> {
         loop {
             let before = sys::monotonic();
-            let mut packet = [0; 64];
-            sys::run_xdp(self.program.as_fd(), &mut packet)?;
+            let jiffies = self.jiffies()?;
             // Both clocks advance at the same time: not between the two looks at one of them.
             if sys::monotonic() == before {
-                let [a, b, c, d, e, f, g, h, ..] = packet;
-                let jiffies = u64::from_ne_bytes([a, b, c, d, e, f, g, h]);
                 let elapsed = jiffies.wrapping_mul(self.nanoseconds_a_jiffy);
                 return Ok((before.as_nanos() as u64).wrapping_sub(elapsed));
             }

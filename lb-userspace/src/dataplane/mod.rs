@@ -47,6 +47,7 @@ pub use links::check_interfaces;
 pub use pins::PinsError;
 pub use reader::KernelReader;
 pub use removal::{Detached, detach};
+pub use sys::{XdpOutcome, run_xdp};
 pub use writer::KernelWriter;
 
 use crate::model::{BackendIndex, Forwarding, NextHop, NoBackend, Scheduler, ServiceId, Tunnel};

@@ -54,8 +54,19 @@ pub(super) fn jiffy() -> io::Result<Duration> {
     }
 }
 
-/// Runs an XDP program once on a packet that it may change, but not in length. Its verdict.
-pub(super) fn run_xdp(program: BorrowedFd<'_>, packet: &mut [u8; 64]) -> io::Result<u32> {
+/// What an XDP program made of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct XdpOutcome {
+    pub verdict: u32,
+    pub frame: Vec<u8>,
+}
+
+/// Runs an XDP program once on a frame, by `BPF_PROG_TEST_RUN`.
+///
+/// # Errors
+///
+/// The kernel's: `EINVAL` for a frame that is shorter than an Ethernet header.
+pub fn run_xdp(program: BorrowedFd<'_>, frame: &[u8]) -> io::Result<XdpOutcome> {
     /// The part of `union bpf_attr` that `BPF_PROG_TEST_RUN` has had from the first.
     #[repr(C)]
     struct Run {
@@ -69,29 +80,33 @@ pub(super) fn run_xdp(program: BorrowedFd<'_>, packet: &mut [u8; 64]) -> io::Res
         nanoseconds: u32,
     }
     const BPF_PROG_TEST_RUN: libc::c_long = 10;
-    let input = *packet;
+    /// Bytes that a program may put in front.
+    const MOST_IN_FRONT: usize = 128;
+    let mut output = vec![0; frame.len() + MOST_IN_FRONT];
     let mut run = Run {
         program: program.as_raw_fd() as u32,
         verdict: 0,
-        input_bytes: input.len() as u32,
-        output_bytes: packet.len() as u32,
-        input: input.as_ptr() as u64,
-        output: packet.as_mut_ptr() as u64,
+        input_bytes: frame.len() as u32,
+        output_bytes: output.len() as u32,
+        input: frame.as_ptr() as u64,
+        output: output.as_mut_ptr() as u64,
         repeat: 1,
         nanoseconds: 0,
     };
     // SAFETY: the attributes are those of this command; both buffers live until it returns, and
-    // the kernel writes no more than the length they give. It writes to the attributes, too, of
-    // which `run` is the only owner.
-    unsafe { bpf_mut(BPF_PROG_TEST_RUN, &mut run) }?;
-    Ok(run.verdict)
+    // the kernel writes no more than the length they give.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut run) }?;
+    output.truncate(run.output_bytes as usize);
+    Ok(XdpOutcome {
+        verdict: run.verdict,
+        frame: output,
+    })
 }
 
 /// Removes an element of a map whose keys are 32 bits. Removing what is not there is no error.
 pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_MAP_*_ELEM` reads (`include/uapi/linux/bpf.h`).
     #[repr(C)]
-    #[derive(Clone, Copy)]
     struct Attributes {
         map: u32,
         padding: u32,
@@ -100,7 +115,7 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
         flags: u64,
     }
     const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
-    let attributes = Attributes {
+    let mut attributes = Attributes {
         map: map.as_raw_fd() as u32,
         padding: 0,
         key: (&raw const key) as u64,
@@ -108,7 +123,7 @@ pub(super) fn delete_element(map: BorrowedFd<'_>, key: u32) -> io::Result<()> {
         flags: 0,
     };
     // SAFETY: the attributes are those of this command, and the key lives until it returns.
-    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &attributes) } {
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attributes) } {
         Err(error) if is_missing(&error) => Ok(()),
         result => result.map(drop),
     }
@@ -126,17 +141,16 @@ pub(super) fn is_missing(error: &io::Error) -> bool {
 pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
     /// The part of `union bpf_attr` that `BPF_LINK_DETACH` reads.
     #[repr(C)]
-    #[derive(Clone, Copy)]
     struct Detach {
         link: u32,
     }
     const BPF_LINK_DETACH: libc::c_long = 34;
     let link = open_pinned(path)?;
-    let detach = Detach {
+    let mut detach = Detach {
         link: link.as_raw_fd() as u32,
     };
     // SAFETY: the attributes are those of this command, and hold no pointer.
-    unsafe { bpf(BPF_LINK_DETACH, &detach) }.map(drop)
+    unsafe { bpf(BPF_LINK_DETACH, &mut detach) }.map(drop)
 }
 
 /// The index of the interface that the XDP link pinned at `path` is attached to; 0 where that
@@ -144,7 +158,6 @@ pub(super) fn detach_pinned_link(path: &Path) -> io::Result<()> {
 pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET_INFO_BY_FD` reads.
     #[repr(C)]
-    #[derive(Clone, Copy)]
     struct Ask {
         descriptor: u32,
         length: u32,
@@ -166,14 +179,14 @@ pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
     const BPF_LINK_TYPE_XDP: u32 = 6;
     let link = open_pinned(path)?;
     let mut info = Info::default();
-    let ask = Ask {
+    let mut ask = Ask {
         descriptor: link.as_raw_fd() as u32,
         length: size_of::<Info>() as u32,
         info: (&raw mut info) as u64,
     };
     // SAFETY: the attributes are those of this command, and the kernel writes no more than the
     // length they give to a place that lives until it returns.
-    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &ask) }?;
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut ask) }?;
     if info.kind != BPF_LINK_TYPE_XDP {
         return Err(io::Error::other("the pin is of something else"));
     }
@@ -183,7 +196,6 @@ pub(super) fn pinned_link_interface(path: &Path) -> io::Result<u32> {
 fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     /// The part of `union bpf_attr` that `BPF_OBJ_GET` reads.
     #[repr(C)]
-    #[derive(Clone, Copy)]
     struct Get {
         path: u64,
         descriptor: u32,
@@ -191,33 +203,24 @@ fn open_pinned(path: &Path) -> io::Result<OwnedFd> {
     }
     const BPF_OBJ_GET: libc::c_long = 7;
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let get = Get {
+    let mut get = Get {
         path: path.as_ptr() as u64,
         descriptor: 0,
         flags: 0,
     };
     // SAFETY: the attributes are those of this command, and the path lives until it returns.
-    let descriptor = unsafe { bpf(BPF_OBJ_GET, &get) }?;
+    let descriptor = unsafe { bpf(BPF_OBJ_GET, &mut get) }?;
     // SAFETY: a new descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(descriptor) })
 }
 
 /// # Safety
 ///
-/// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives.
-unsafe fn bpf<A: Copy>(command: libc::c_long, attributes: &A) -> io::Result<i32> {
-    let mut attributes = *attributes;
-    // SAFETY: as the caller promises.
-    unsafe { bpf_mut(command, &mut attributes) }
-}
-
-/// The same for a command that answers in its attributes.
-///
-/// # Safety
-///
-/// As above.
-pub(super) unsafe fn bpf_mut<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
-    // SAFETY: as the caller promises; the kernel takes what is not there as zero.
+/// `attributes` are a prefix of `union bpf_attr` for this command, and what they point to lives and is
+/// as long as the kernel takes it for.
+pub(super) unsafe fn bpf<A>(command: libc::c_long, attributes: &mut A) -> io::Result<i32> {
+    // SAFETY: as the caller promises; the kernel takes what is not there as zero, and may answer in
+    // the attributes.
     let result = unsafe {
         libc::syscall(
             libc::SYS_bpf,

@@ -208,30 +208,12 @@ impl fmt::Display for Comparison {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::bench::machine::Machine;
+    use crate::bench::report::tests::report;
 
     fn figure(name: &str, value: f64, ratio: Option<f64>, better: Better) -> Figure {
         Figure {
             ratio,
             ..Figure::median(name, "ns", better, &[value])
-        }
-    }
-
-    fn report(part: &str, figures: Vec<Figure>) -> Report {
-        Report {
-            machine: Machine {
-                cpu: "Turing machine".to_owned(),
-                cpus: 1,
-                kernel: "6.1".to_owned(),
-            },
-            sections: vec![Section {
-                name: part.to_owned(),
-                title: String::new(),
-                method: String::new(),
-                reference: Some("floor".to_owned()),
-                figures,
-            }],
-            programs: Vec::new(),
         }
     }
 

@@ -140,11 +140,11 @@ pub(super) fn align_right(table: &mut Table) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
     /// A report of one section with these figures.
-    fn report(figures: Vec<Figure>) -> Report {
+    pub(in crate::bench) fn report(part: &str, figures: Vec<Figure>) -> Report {
         Report {
             machine: Machine {
                 cpu: "Turing machine".to_owned(),
@@ -152,7 +152,7 @@ mod tests {
                 kernel: "6.1".to_owned(),
             },
             sections: vec![Section {
-                name: "program".to_owned(),
+                name: part.to_owned(),
                 title: "Cost".to_owned(),
                 method: "by counting".to_owned(),
                 reference: Some("floor".to_owned()),
@@ -165,11 +165,14 @@ mod tests {
     #[test]
     fn a_table_says_which_goals_are_met() {
         let figure = |name, value| Figure::median(name, "ns", Better::Lower, &[value]);
-        let text = report(vec![
-            figure("hit", 30.0).with_goal(Goal::Value(40.0)),
-            figure("miss", 50.0).with_goal(Goal::Value(40.0)),
-            figure("other", 5.25),
-        ])
+        let text = report(
+            "program",
+            vec![
+                figure("hit", 30.0).with_goal(Goal::Value(40.0)),
+                figure("miss", 50.0).with_goal(Goal::Value(40.0)),
+                figure("other", 5.25),
+            ],
+        )
         .to_string();
         let line = |name: &str| text.lines().find(|line| line.contains(name)).unwrap();
         assert!(line("hit").contains("≤ 40.0 ns  ok"), "{text}");
@@ -183,7 +186,7 @@ mod tests {
             ratio: Some(2.5),
             ..Figure::median("hit", "ns", Better::Lower, &[1.0, 3.0])
         };
-        let written = report(vec![figure.with_goal(Goal::Ratio(2.0))]);
+        let written = report("program", vec![figure.with_goal(Goal::Ratio(2.0))]);
         let json = serde_json::to_string(&written).unwrap();
         let read: Report = serde_json::from_str(&json).unwrap();
         assert_eq!(serde_json::to_string(&read).unwrap(), json);

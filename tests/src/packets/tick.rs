@@ -4,10 +4,10 @@ use std::time::{Duration, Instant};
 
 use lb_common::flow::Tick;
 
-use crate::lab::wait_until;
-
-/// How far the packet path's clock may be from the one that is read here.
-const TOLERANCE: u64 = 25_000_000;
+use crate::{
+    clock::{TOLERANCE, nanoseconds},
+    lab::wait_until,
+};
 
 /// Waits until so many ticks have begun and ended by the program's clock.
 ///
@@ -43,15 +43,4 @@ pub fn within_a_tick<T>(mut test: impl FnMut() -> T) -> T {
 
 fn tick(nanoseconds: u64) -> u64 {
     nanoseconds / Tick::NANOSECONDS
-}
-
-fn nanoseconds() -> u64 {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    // SAFETY: `time` is a valid place for the answer.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC_COARSE, &raw mut time) };
-    assert_eq!(result, 0, "{}", std::io::Error::last_os_error());
-    time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }

@@ -5,21 +5,26 @@ use std::os::fd::AsFd as _;
 use anyhow::{Context as _, ensure};
 use aya::programs::ProgramFd;
 use lb_common::{flow::Tick, lab::FIRST_PORT};
-use lb_userspace::model::{Forwarding, Scheduler};
+use lb_userspace::{
+    dataplane::{XdpOutcome, run_xdp},
+    model::{Forwarding, Scheduler},
+};
 
 use super::{
     host::{Counts, foresee},
-    kernel::{self, Outcome, coarse_nanoseconds},
     maps::Maps,
     object::Programs,
 };
-use crate::bench::program::{
-    balancer::{ANY_NUMBER, Balancer},
-    cases::Clients,
-    frame::{ACK, Maker, SYN, SYN_ACK, Template, endpoints},
-    generator::{PASS, TX},
-    handshake::request,
-    service::{MODES, Service},
+use crate::{
+    bench::program::{
+        balancer::{ANY_NUMBER, Balancer},
+        cases::Clients,
+        frame::{ACK, Maker, SYN, SYN_ACK, Template, endpoints},
+        generator::{PASS, TX},
+        handshake::request,
+        service::{MODES, Service},
+    },
+    clock::nanoseconds,
 };
 
 /// Flows of each address family that the connection table is made for: many more than there are, so
@@ -185,7 +190,7 @@ struct Connection {
 impl Stage {
     fn load(flood_limit: u32) -> anyhow::Result<Self> {
         let mut balancer = Balancer::load(CAPACITY, flood_limit)?;
-        let (programs, maps) = Programs::of(balancer.programs()?)?;
+        let (programs, maps) = Programs::of(balancer.programs()?, balancer.clock())?;
         Ok(Self {
             program: balancer.program()?,
             id: balancer.xdp()?.info()?.id(),
@@ -196,13 +201,13 @@ impl Stage {
     }
 
     /// What the kernel makes of a frame of this template.
-    fn run(&self, template: &Template) -> anyhow::Result<Outcome> {
-        Ok(kernel::run(self.program.as_fd(), &frame(template))?)
+    fn run(&self, template: &Template) -> anyhow::Result<XdpOutcome> {
+        Ok(run_xdp(self.program.as_fd(), &frame(template))?)
     }
 
-    fn forward(&self, template: &Template) -> anyhow::Result<Outcome> {
+    fn forward(&self, template: &Template) -> anyhow::Result<XdpOutcome> {
         let outcome = self.run(template)?;
-        let Outcome { verdict, .. } = outcome;
+        let XdpOutcome { verdict, .. } = outcome;
         ensure!(verdict == TX, "a packet's verdict was {verdict}");
         Ok(outcome)
     }
@@ -259,12 +264,12 @@ impl Stage {
     /// Counts what a packet takes, and holds what is interpreted against the kernel; `None` if a
     /// tick ended meanwhile.
     fn count_packet(&mut self, packet: &Packet, verdict: u32) -> anyhow::Result<Option<Counts>> {
-        let start = tick()?;
+        let start = tick();
         self.run(&packet.before)?;
         let frame = frame(&packet.counted);
         let foreseen = foresee(&self.programs, &mut self.maps, self.id, &frame)?;
-        let outcome = kernel::run(self.program.as_fd(), &frame)?;
-        if tick()? != start {
+        let outcome = run_xdp(self.program.as_fd(), &frame)?;
+        if tick() != start {
             return Ok(None);
         }
         ensure!(
@@ -283,8 +288,8 @@ impl Stage {
 }
 
 /// The program's clock.
-fn tick() -> anyhow::Result<Tick> {
-    Ok(Tick::from_nanoseconds(coarse_nanoseconds()?))
+fn tick() -> Tick {
+    Tick::from_nanoseconds(nanoseconds())
 }
 
 fn frame(template: &Template) -> Vec<u8> {

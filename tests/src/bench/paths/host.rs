@@ -7,14 +7,15 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
 use aya::maps::MapType;
+use lb_userspace::dataplane::XdpOutcome;
 
 use super::{
     interpreter::{Called, World, execute},
-    kernel::{self, Outcome},
     maps::{Maps, this_cpu},
     memory::{Access, Memory},
     object::Programs,
 };
+use crate::clock::nanoseconds;
 
 /// What a packet took on its way.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -60,7 +61,7 @@ struct Host<'p> {
 /// What would become of a packet, and of the maps.
 pub(super) struct Foreseen {
     pub(super) counts: Counts,
-    pub(super) outcome: Outcome,
+    pub(super) outcome: XdpOutcome,
     /// Values that the program has asked for as they would be afterwards, by map number and key.
     values: BTreeMap<(usize, Vec<u8>), Option<Vec<u8>>>,
 }
@@ -95,7 +96,7 @@ pub(super) fn foresee(
     let first = programs.by_id(program)?.to_vec();
     let execution = execute(first, context, &mut host, &mut memory)?;
     let length = (host.end - host.start) as usize;
-    let outcome = Outcome {
+    let outcome = XdpOutcome {
         verdict: execution.result as u32,
         frame: memory.bytes(host.data(), length)?.to_vec(),
     };
@@ -157,7 +158,7 @@ impl World for Host<'_> {
             }
             44 => ("xdp_adjust_head", self.adjust_head(second as i32)),
             51 => ("redirect_map", self.redirect(first, second, third)?),
-            160 => ("ktime_get_coarse_ns", kernel::coarse_nanoseconds()?),
+            160 => ("ktime_get_coarse_ns", nanoseconds()),
             188 => ("xdp_get_buff_len", u64::from(self.end - self.start)),
             _ => bail!("helper {helper} is not known here"),
         };

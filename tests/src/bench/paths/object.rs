@@ -1,24 +1,23 @@
 //! The programs as they stand in the object, with the kernel's maps in the places of theirs.
 
-use std::{collections::BTreeMap, os::fd::AsFd as _};
+use std::{collections::BTreeMap, io, sync::Arc};
 
 use anyhow::{Context as _, ensure};
-use aya::programs::{ProgramFd, ProgramInfo};
+use aya::programs::ProgramInfo;
 use aya_obj::{Object, maps::Map};
-use lb_userspace::dataplane::OBJECT;
+use lb_userspace::dataplane::{Clock, OBJECT};
 
-use super::{instruction::Instruction, kernel, maps::Maps};
+use super::{instruction::Instruction, maps::Maps};
 
 /// A program that is loaded.
 struct Loaded {
     id: u32,
-    name: String,
-    descriptor: ProgramFd,
     instructions: Vec<Instruction>,
 }
 
 pub(super) struct Programs {
     loaded: Vec<Loaded>,
+    clock: Arc<Clock>,
 }
 
 impl Programs {
@@ -27,7 +26,10 @@ impl Programs {
     /// # Errors
     ///
     /// They are not of this object.
-    pub(super) fn of(infos: Vec<(String, ProgramInfo)>) -> anyhow::Result<(Self, Maps)> {
+    pub(super) fn of(
+        infos: Vec<(String, ProgramInfo)>,
+        clock: Arc<Clock>,
+    ) -> anyhow::Result<(Self, Maps)> {
         ensure!(
             !OBJECT.is_empty(),
             "built without the XDP programs (AYA_BUILD_SKIP): build again without"
@@ -43,14 +45,12 @@ impl Programs {
         for (name, info) in infos {
             loaded.push(Loaded {
                 id: info.id(),
-                descriptor: info.fd()?,
                 instructions: instructions
                     .remove(&name)
                     .with_context(|| format!("the object has no program {name}"))?,
-                name,
             });
         }
-        Ok((Self { loaded }, maps))
+        Ok((Self { loaded, clock }, maps))
     }
 
     /// The instructions of the program with this id of the kernel's.
@@ -64,22 +64,13 @@ impl Programs {
         Ok(&program.instructions)
     }
 
-    /// The kernel's jiffies, which only a program can read.
+    /// The kernel's jiffies.
     ///
     /// # Errors
     ///
-    /// The program that writes them into a packet is not there.
-    pub(super) fn jiffies(&self) -> anyhow::Result<u64> {
-        let clock = self
-            .loaded
-            .iter()
-            .find(|program| program.name == "lb_clock");
-        let clock = clock.context("lb_clock is not loaded")?;
-        let outcome = kernel::run(clock.descriptor.as_fd(), &[0; 64])?;
-        let jiffies = outcome.frame.first_chunk().copied();
-        jiffies
-            .map(u64::from_ne_bytes)
-            .context("lb_clock has left no packet")
+    /// As [`Clock::jiffies`].
+    pub(super) fn jiffies(&self) -> io::Result<u64> {
+        self.clock.jiffies()
     }
 }
 

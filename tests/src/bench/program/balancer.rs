@@ -14,8 +14,8 @@ use aya::programs::{ProgramFd, ProgramInfo, Xdp};
 use lb_common::reason::Reason;
 use lb_userspace::{
     dataplane::{
-        ConnectionTotals, DataPlane, KernelReader, KernelWriter, MapWrite, Reader as _, Settings,
-        Writer as _,
+        Clock, ConnectionTotals, DataPlane, KernelReader, KernelWriter, MapWrite, Reader as _,
+        Settings, Writer as _,
     },
     model::ServiceId,
 };
@@ -114,6 +114,10 @@ impl Balancer {
     /// For attaching it.
     pub(in crate::bench) fn xdp(&mut self) -> anyhow::Result<&mut Xdp> {
         Ok(self.plane.program()?)
+    }
+
+    pub(in crate::bench) fn clock(&self) -> Arc<Clock> {
+        self.plane.clock()
     }
 
     /// Every program that is loaded, by its name.
