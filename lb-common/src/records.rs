@@ -9,7 +9,7 @@ use crate::tcp::TimeoutClass;
 
 /// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
 /// below a directory of this name and never adopts those of another.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
 pub const MAX_SERVICES: u32 = 1024;
@@ -29,7 +29,7 @@ pub const MAX_SLOTS: u32 = 65_537;
 pub const MAX_SNAT_ADDRESSES: u32 = 256;
 
 /// Seconds are too fine and a division too dear: time is counted in units of 2^30 ns (1.074 s)
-/// since boot, modulo 2^24 (208 days).
+/// since boot, modulo 2^22 (52 days).
 pub const TICK_SHIFT: u32 = 30;
 
 /// A service, by service id. One cache line.

@@ -121,9 +121,19 @@ impl Set {
         Self(set)
     }
 
+    const fn without(states: &[State]) -> Self {
+        Self(!Self::of(states).0)
+    }
+
     #[inline(always)]
     const fn has(self, state: State) -> bool {
-        (self.0 >> state.0) & 1 != 0
+        self.bit(state) != 0
+    }
+
+    /// 1 for a state that it has, 0 for others.
+    #[inline(always)]
+    const fn bit(self, state: State) -> u64 {
+        (self.0 as u64 >> state.0) & 1
     }
 }
 
@@ -173,6 +183,9 @@ impl State {
     /// Numbers that four bits hold.
     const COUNT: usize = 16;
 
+    const NONE: Set = Set::of(&[Self::FREE]);
+    const LIVE: Set = Set::without(&[Self::FREE, Self::CLAIMED]);
+    const HALF_OPEN: Set = Set::of(&[Self::SYN_SENT, Self::SYN_RECEIVED, Self::REFUSED]);
     /// Both sides have sent a FIN.
     const CLOSED: Set = Set::of(&[Self::CLOSING, Self::TIME_WAIT]);
 
@@ -211,6 +224,17 @@ impl State {
     #[must_use]
     pub const fn is_live(self) -> bool {
         self.0 >= Self::SYN_SENT.0
+    }
+
+    /// For [`crate::flow::FlowValue::price`], 1 or 0 each: whether the record is live, is half-open,
+    /// and is none.
+    #[inline(always)]
+    pub(crate) const fn prices(self) -> (u64, u64, u64) {
+        (
+            Self::LIVE.bit(self),
+            Self::HALF_OPEN.bit(self),
+            Self::NONE.bit(self),
+        )
     }
 
     /// A record that gives way to another flow when its bucket is full (S-CT-1, S-CT-2).

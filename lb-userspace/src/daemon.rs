@@ -20,7 +20,7 @@ use crate::{
     config::{Config, Echo},
     dataplane::{
         self, AttachMode, Clock, DataPlane, DataPlaneError, Ender, Endings, KernelReader,
-        Reader as _,
+        Overflows, Reader as _,
     },
     endings,
     engine::{self, Engine, EngineSettings, Handle, Observation, Snapshot},
@@ -94,6 +94,7 @@ pub async fn run(options: Options) -> anyhow::Result<()> {
     observe_health(&engine);
     end_connections(&engine, data_plane.ender())?;
     keep_time(data_plane.clock());
+    keep_searches_short(data_plane.overflows());
 
     let data_plane = Mutex::new(Some(data_plane));
     let detach = move || match data_plane
@@ -253,6 +254,22 @@ fn keep_time(clock: Arc<Clock>) {
             if let Err(error) = clock.correct() {
                 let error: &dyn std::error::Error = &error;
                 warn!(error, "the packet path's clock is not corrected");
+            }
+        }
+    });
+}
+
+fn keep_searches_short(overflows: Arc<Overflows>) {
+    tokio::spawn(async move {
+        let mut interval = tokio::time::interval(Overflows::INTERVAL);
+        loop {
+            interval.tick().await;
+            let overflows = overflows.clone();
+            let refreshed = tokio::task::spawn_blocking(move || overflows.refresh()).await;
+            if let Ok(Err(error)) = refreshed {
+                let error: &dyn std::error::Error = &error;
+                warn!(error, "packets of no connection take longer than they need");
+                return;
             }
         }
     });

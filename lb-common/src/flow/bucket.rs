@@ -3,6 +3,8 @@ use crate::tcp::State;
 
 /// Records in a bucket.
 pub const RECORDS: usize = 4;
+const SLOT_BITS: u32 = RECORDS.trailing_zeros();
+const SLOT: u64 = RECORDS as u64 - 1;
 
 /// A record that was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,41 +16,10 @@ pub struct Found {
 /// A record that may give way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Offer {
-    slot: usize,
-    value: FlowValue,
-    price: u32,
-    /// How many of the bucket's places cost nothing.
-    vacant: u32,
-}
-
-/// Puts a flow in one of its two buckets; whether there was a place.
-///
-/// Into the first while it holds fewer than two records, so that most packets touch one line, and
-/// from then on into the emptier, so that few flows find no place: one in a thousand where 60 % of
-/// the records are taken (filling the first bucket to the brim turns one in a hundred away there).
-///
-/// An empty or expired record gives way before a half-open one, and of half-open ones that which
-/// expires first. A living established flow never gives way (S-CT-1, S-CT-2): if a record becomes
-/// established between the look and the swap, the swap fails.
-#[inline(always)]
-pub fn insert<B: Bucket>(first: &B, second: &B, key: B::Key, value: FlowValue, now: Tick) -> bool {
-    for _ in 0..ATTEMPTS {
-        let (mut bucket, mut offer) = (first, first.cheapest(now));
-        if offer.vacant as usize <= RECORDS / 2 {
-            let other = second.cheapest(now);
-            let emptier = other.vacant > offer.vacant;
-            if emptier || (other.vacant == offer.vacant && other.price < offer.price) {
-                (bucket, offer) = (second, other);
-            }
-        }
-        if offer.price == FlowValue::PRICELESS {
-            return false;
-        }
-        if bucket.take(offer.slot, offer.value, key, value) {
-            return true;
-        }
-    }
-    false
+    pub(super) slot: usize,
+    pub(super) value: FlowValue,
+    /// [`FlowValue::price`]
+    pub(super) price: u64,
 }
 
 /// Puts a flow in a free or expired record of this bucket, and says in which. A half-open record
@@ -64,9 +35,6 @@ pub fn insert_vacant<B: Bucket>(
     let vacant = offer.price == 0 && bucket.take(offer.slot, offer.value, key, value);
     vacant.then_some(offer.slot)
 }
-
-/// How often [`insert`] looks again after another CPU was faster.
-const ATTEMPTS: usize = 2;
 
 /// Four records of one address family. See the [module](super) for who may write what.
 pub trait Bucket {
@@ -94,7 +62,7 @@ pub trait Bucket {
             let value = FlowValue::from_bits(word.load());
             if before.state().is_live() && value.state().is_live() && before.same_generation(value)
             {
-                let slot = Self::Word::forget(slot, value.bits());
+                let slot = (Self::Word::blur(slot as u64, value.bits()) & SLOT) as usize;
                 return Some(Found { slot, value });
             }
         }
@@ -117,24 +85,23 @@ pub trait Bucket {
     /// first of those that cost the same.
     #[inline(always)]
     fn cheapest(&self, now: Tick) -> Offer {
-        let mut best = Offer {
-            slot: 0,
-            value: FlowValue::from_bits(0),
-            price: FlowValue::PRICELESS,
-            vacant: 0,
-        };
+        // Price and slot in one number, and no branches, for the reason that `FlowValue::price` has.
+        let (mut lowest, mut of) = (FlowValue::PRICELESS << SLOT_BITS | SLOT, 0);
         for slot in 0..RECORDS {
             let Some(word) = self.value(slot) else { break };
-            let value = FlowValue::from_bits(word.load());
-            let price = value.price(now);
-            best.vacant += u32::from(price == 0);
-            if price < best.price {
-                best.slot = Self::Word::forget(slot, value.bits());
-                best.value = value;
-                best.price = price;
-            }
+            let value = word.load();
+            let price = FlowValue::from_bits(value).price::<Self::Word>(now);
+            let rank = price << SLOT_BITS | slot as u64;
+            // All ones if it is lower.
+            let lower = (Self::Word::opaque(rank.wrapping_sub(lowest)) as i64 >> 63) as u64;
+            lowest ^= (lowest ^ rank) & lower;
+            of ^= (of ^ value) & lower;
         }
-        best
+        Offer {
+            slot: (lowest & SLOT) as usize,
+            value: FlowValue::from_bits(of),
+            price: lowest >> SLOT_BITS,
+        }
     }
 
     /// Takes over the record whose value is still `old`.

@@ -2,13 +2,16 @@
 
 use loom::{
     sync::{
-        Arc,
+        Arc, RwLock,
         atomic::{AtomicU64, Ordering},
     },
     thread,
 };
 
-use super::*;
+use super::{
+    test_table::{Single, Whole},
+    *,
+};
 
 impl Word for AtomicU64 {
     fn load(&self) -> u64 {
@@ -22,6 +25,10 @@ impl Word for AtomicU64 {
     fn replace(&self, current: u64, new: u64) -> bool {
         self.compare_exchange(current, new, Ordering::AcqRel, Ordering::Acquire)
             .is_ok()
+    }
+
+    fn set(&self, bits: u64) {
+        self.fetch_or(bits, Ordering::AcqRel);
     }
 }
 
@@ -50,7 +57,7 @@ fn loom_a_racing_reader_never_follows_a_foreign_record() {
     explore(|| {
         let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
         let (key_a, value_a) = flow(1);
-        assert!(insert(&*bucket, &*bucket, key_a, value_a, NOW));
+        assert!(insert(&Single(&*bucket), key_a, 0, value_a, NOW));
         // Two take-overs of the same record: by another flow, and back again.
         let writer = {
             let bucket = bucket.clone();
@@ -81,7 +88,7 @@ fn loom_ipv6_keys_are_never_seen_half_written() {
             FlowKey6::new(address, [0, 1], 1)
         };
         let value = |n| FlowValue::new(n, 0, State::SYN_SENT, Tick::new(5));
-        assert!(insert(&*bucket, &*bucket, key(1, 1), value(11), NOW));
+        assert!(insert(&Single(&*bucket), key(1, 1), 0, value(11), NOW));
         let writer = {
             let bucket = bucket.clone();
             thread::spawn(move || displace(&*bucket, key(2, 2), value(22)))
@@ -103,7 +110,7 @@ fn loom_two_writers_never_share_a_record() {
                 let bucket = bucket.clone();
                 thread::spawn(move || {
                     let (key, value) = flow(n);
-                    insert(&*bucket, &*bucket, key, value, Tick::new(1))
+                    insert(&Single(&*bucket), key, 0, value, Tick::new(1))
                 })
             })
             .collect();
@@ -121,7 +128,7 @@ fn loom_a_record_that_becomes_established_is_not_displaced() {
     explore(|| {
         let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
         let (key, value) = flow(1);
-        insert(&*bucket, &*bucket, key, value, Tick::new(1));
+        insert(&Single(&*bucket), key, 0, value, Tick::new(1));
         let flood = {
             let bucket = bucket.clone();
             thread::spawn(move || {
@@ -149,7 +156,7 @@ fn loom_ending_never_ends_a_foreign_record() {
         // Expired, so that another flow may take its place.
         let value_a = value_a.renewed(State::ESTABLISHED, Tick::new(5));
         let value_b = value_b.renewed(State::ESTABLISHED, Tick::new(99));
-        assert!(insert(&*bucket, &*bucket, key_a, value_a, NOW));
+        assert!(insert(&Single(&*bucket), key_a, 0, value_a, NOW));
         let successor = {
             let bucket = bucket.clone();
             thread::spawn(move || {
@@ -180,7 +187,7 @@ fn loom_a_record_that_a_packet_refreshes_is_not_ended() {
         let bucket = Arc::new(Bucket4::empty(|| AtomicU64::new(0)));
         let (key, value) = flow(1);
         let value = value.renewed(State::ESTABLISHED, Tick::new(5));
-        assert!(insert(&*bucket, &*bucket, key, value, NOW));
+        assert!(insert(&Single(&*bucket), key, 0, value, NOW));
         let packet = {
             let bucket = bucket.clone();
             thread::spawn(move || {
@@ -201,5 +208,38 @@ fn loom_a_record_that_a_packet_refreshes_is_not_ended() {
         assert!(ended != refreshed);
         let state = bucket.find(key).unwrap().value.state();
         assert_eq!(state == State::ENDED, ended);
+    });
+}
+
+/// The buckets of every flow: 0, 1, 0 and so on, of two.
+const IN_TURN: u64 = 0x8000_0000 << 32;
+
+/// A flow whose first bucket is full, while the daemon makes the bits anew.
+#[test]
+fn loom_a_flow_is_found_behind_a_bucket_whose_bit_is_being_refreshed() {
+    explore(|| {
+        let table = Arc::new(Whole::new(2, || AtomicU64::new(0)));
+        for n in 1..=4 {
+            let (key, value) = flow(n);
+            let value = value.renewed(State::ESTABLISHED, Tick::new(99));
+            assert!(insert(&*table, key, IN_TURN, value, NOW));
+        }
+        // Of a flow that is gone: there is something to forget.
+        Word::set(&table.overflows[1], 0b10);
+        // Packets hold it for as long as they are on their way.
+        let on_the_way = Arc::new(RwLock::new(()));
+        let (key, value) = flow(5);
+        let packet = {
+            let (table, on_the_way) = (table.clone(), on_the_way.clone());
+            thread::spawn(move || {
+                let _passing = on_the_way.read().unwrap();
+                assert!(insert(&*table, key, IN_TURN, value, NOW));
+                assert!(find(&*table, key, IN_TURN).is_some());
+            })
+        };
+        let wait = || on_the_way.write().map(drop).map_err(drop);
+        refresh(&*table, |_| IN_TURN, wait).unwrap();
+        packet.join().unwrap();
+        assert!(find(&*table, key, IN_TURN).is_some());
     });
 }

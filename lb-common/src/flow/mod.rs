@@ -1,9 +1,9 @@
 //! The connection table: one cache line a bucket, one record for both directions.
 //!
-//! A flow has two candidate buckets of four records each, chosen by a keyed hash of its key: the
-//! client's address and port and the service's id. The service stands for the virtual address and
-//! port, so the key holds the whole tuple (S-NAT-8). The first bucket is preferred, so that most
-//! packets touch one line ([`insert`]).
+//! A bucket holds four records. Which buckets may hold a flow is chosen by a keyed hash of its key:
+//! the client's address and port and the service's id. The service stands for the virtual address
+//! and port, so the key holds the whole tuple (S-NAT-8). Of these buckets the first that has room
+//! is taken, so that most packets touch one line ([`insert`]).
 //!
 //! # Who may write what
 //!
@@ -27,13 +27,15 @@
 
 mod bucket;
 mod key;
+mod table;
 mod value;
 
-pub use bucket::{Bucket, Bucket4, Bucket6, Found, RECORDS, insert, insert_vacant};
+pub use bucket::{Bucket, Bucket4, Bucket6, Found, RECORDS, insert_vacant};
 pub use key::{FlowKey4, FlowKey6};
+pub use table::{CANDIDATES, Candidates, Table, find, insert, overflow_words, refresh, request};
 pub use value::{FlowValue, Tick};
 
-use crate::{hash::fast_range, tcp::State};
+use crate::tcp::State;
 
 /// A 64-bit word that other CPUs and the daemon read and write at the same time.
 pub trait Word {
@@ -43,13 +45,31 @@ pub trait Word {
     fn store(&self, value: u64);
     /// Replaces `current` by `new` with a full barrier; whether it did.
     fn replace(&self, current: u64, new: u64) -> bool;
+    /// Sets these bits, with a full barrier.
+    fn set(&self, bits: u64);
 
-    /// `slot`, of which the kernel's verifier no longer knows more than that it is one of a
-    /// bucket's: it then walks what follows once and not once for every slot. `noise` is anything
-    /// that was read from a map.
+    /// Asks for the cache line that a value ([`FlowValue`]) stands in, to read and to write, and does
+    /// not wait for it. What the word says stays the same.
+    ///
+    /// This is a prefetch, for which BPF has no instruction: a store to the byte of the value that is
+    /// always 0. A CPU goes on behind a store that has not arrived yet, while it does not get far
+    /// behind a load.
     #[inline(always)]
-    fn forget(slot: usize, _noise: u64) -> usize {
-        slot
+    fn request(&self) {}
+
+    /// The same number, of which the compiler no longer knows anything: it then computes with it
+    /// instead of branching.
+    #[inline(always)]
+    fn opaque(number: u64) -> u64 {
+        number
+    }
+
+    /// The same number, of which the kernel's verifier no longer knows anything: it then walks what
+    /// follows once and not once for every number that is possible. `noise` is anything that was
+    /// read from a map.
+    #[inline(always)]
+    fn blur(number: u64, _noise: u64) -> u64 {
+        number
     }
 }
 
@@ -67,16 +87,10 @@ impl Word for core::sync::atomic::AtomicU64 {
         use core::sync::atomic::Ordering::{Acquire, SeqCst};
         self.compare_exchange(current, new, SeqCst, Acquire).is_ok()
     }
-}
 
-/// The two buckets that may hold a flow, of a table of `buckets`, by the hash of its key.
-#[inline(always)]
-#[must_use]
-pub const fn candidates(hash: u64, buckets: u32) -> [u32; 2] {
-    [
-        fast_range(hash as u32, buckets),
-        fast_range((hash >> 32) as u32, buckets),
-    ]
+    fn set(&self, bits: u64) {
+        self.fetch_or(bits, core::sync::atomic::Ordering::SeqCst);
+    }
 }
 
 /// Ends a record that has been idle for too long; whether it did. For the daemon's sweep.
@@ -103,6 +117,8 @@ pub fn end<W: Word>(value: &W, seen: FlowValue, expires: Tick) -> bool {
         && value.replace(seen.bits(), seen.renewed(State::ENDED, expires).bits())
 }
 
+#[cfg(test)]
+mod test_table;
 #[cfg(test)]
 mod tests;
 

@@ -1,11 +1,18 @@
-use crate::{records::TICK_SHIFT, tcp::State};
+use super::Word;
+use crate::{
+    records::{MAX_BACKENDS, MAX_LAST_HOPS, TICK_SHIFT},
+    tcp::State,
+};
 
-/// A point in time: units of 2^30 ns (1.074 s) since boot, modulo 2^24.
+/// A point in time: units of 2^30 ns (1.074 s) since boot, modulo 2^22 (52 days).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tick(u32);
 
 impl Tick {
-    const MASK: u32 = 0x00ff_ffff;
+    const BITS: u32 = 22;
+    const MASK: u32 = (1 << Self::BITS) - 1;
+    /// The most by which one may come after another and still compare: 26 days.
+    pub const MOST_AFTER: u32 = Self::MASK / 2;
     /// Nanoseconds in a tick.
     pub const NANOSECONDS: u64 = 1 << TICK_SHIFT;
 
@@ -28,7 +35,7 @@ impl Tick {
         self.0
     }
 
-    /// `ticks` later; at most 2^23 for [`Tick::is_before`] to make sense of it.
+    /// `ticks` later; at most [`Tick::MOST_AFTER`] for [`Tick::is_before`] to make sense of it.
     #[inline(always)]
     #[must_use]
     pub const fn after(self, ticks: u32) -> Self {
@@ -53,9 +60,10 @@ impl Tick {
 /// The value word of a flow record: everything that changes, so that it changes at one stroke.
 ///
 /// ```text
-/// bits  0..16  backend index      32..36  state
-///      16..32  last-hop index     36..40  generation: one higher each time the record changes hands
-///                                 40..64  tick at which the record expires unless refreshed
+/// bits  0..14  backend index      26..30  state
+///      14..26  last-hop index     30..34  generation: one higher each time the record changes hands
+///                                 34..56  tick at which the record expires unless refreshed
+///                                 56..64  0, see [`super::Word::request`]
 /// ```
 ///
 /// Whoever needs the last time a packet was seen takes the state's timeout off the expiry. It is
@@ -65,19 +73,36 @@ impl Tick {
 pub struct FlowValue(u64);
 
 impl FlowValue {
-    const GENERATION: u64 = 0xf << 36;
-    const STATE: u64 = 0xf << 32;
+    const LAST_HOP_AT: u32 = 14;
+    const STATE_AT: u32 = 26;
+    const GENERATION_AT: u32 = 30;
+    const EXPIRES_AT: u32 = 34;
 
-    /// A record's value; its generation is set when it is put in place ([`super::Bucket::claim`]).
+    const BACKEND: u64 = MAX_BACKENDS as u64 - 1;
+    const LAST_HOP: u64 = (MAX_LAST_HOPS as u64 - 1) << Self::LAST_HOP_AT;
+    const STATE: u64 = 0xf << Self::STATE_AT;
+    const GENERATION: u64 = 0xf << Self::GENERATION_AT;
+
+    /// A record's value; its generation is set when it is put in place ([`super::Bucket::take`]).
     #[inline(always)]
     #[must_use]
     pub const fn new(backend: u16, last_hop: u16, state: State, expires: Tick) -> Self {
         Self(
-            backend as u64
-                | (last_hop as u64) << 16
-                | (state.bits() as u64) << 32
-                | (expires.get() as u64) << 40,
+            backend as u64 & Self::BACKEND
+                | (last_hop as u64) << Self::LAST_HOP_AT & Self::LAST_HOP
+                | Self::of_state(state)
+                | Self::of_expiry(expires),
         )
+    }
+
+    #[inline(always)]
+    const fn of_state(state: State) -> u64 {
+        (state.bits() as u64) << Self::STATE_AT
+    }
+
+    #[inline(always)]
+    const fn of_expiry(expires: Tick) -> u64 {
+        (expires.get() as u64) << Self::EXPIRES_AT
     }
 
     #[inline(always)]
@@ -95,25 +120,25 @@ impl FlowValue {
     #[inline(always)]
     #[must_use]
     pub const fn backend(self) -> u16 {
-        self.0 as u16
+        (self.0 & Self::BACKEND) as u16
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn last_hop(self) -> u16 {
-        (self.0 >> 16) as u16
+        ((self.0 & Self::LAST_HOP) >> Self::LAST_HOP_AT) as u16
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn state(self) -> State {
-        State::from_bits((self.0 >> 32) as u8)
+        State::from_bits((self.0 >> Self::STATE_AT) as u8)
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn expires(self) -> Tick {
-        Tick::new((self.0 >> 40) as u32)
+        Tick::new((self.0 >> Self::EXPIRES_AT) as u32)
     }
 
     #[inline(always)]
@@ -124,50 +149,50 @@ impl FlowValue {
 
     /// How dear it is to give this record's place to another flow: 0 where it is free or expired,
     /// more the longer a half-open one has to live, [`FlowValue::PRICELESS`] for all others.
+    ///
+    /// Without a branch: what a bucket's records are is nothing that a CPU can foretell, and it would
+    /// have to begin again each time it was wrong.
     #[inline(always)]
     #[must_use]
-    pub const fn price(self, now: Tick) -> u32 {
-        let state = self.state();
-        let expired = self.is_expired(now) && state.is_live();
-        if expired || state.bits() == State::FREE.bits() {
-            0
-        } else if state.is_half_open() {
-            1 + self.expires().since(now)
-        } else {
-            Self::PRICELESS
-        }
+    pub fn price<W: Word>(self, now: Tick) -> u64 {
+        let (live, half_open, free) = self.state().prices();
+        let left = u64::from(self.expires().since(now));
+        let expired = left >> (Tick::BITS - 1);
+        let vacant = W::opaque(free | live & expired);
+        let half_open = W::opaque(half_open);
+        let alive = (left + 1) | half_open.wrapping_sub(1);
+        alive & vacant.wrapping_sub(1) & Self::PRICELESS
     }
 
-    pub const PRICELESS: u32 = u32::MAX;
+    /// More than any half-open record costs.
+    pub const PRICELESS: u64 = (1 << (Tick::BITS + 1)) - 1;
 
     /// The same record in another state and with another expiry.
     #[inline(always)]
     #[must_use]
     pub const fn renewed(self, state: State, expires: Tick) -> Self {
-        Self(
-            self.0 & (0xffff_ffff | Self::GENERATION)
-                | (state.bits() as u64) << 32
-                | (expires.get() as u64) << 40,
-        )
+        let kept = self.0 & (Self::BACKEND | Self::LAST_HOP | Self::GENERATION);
+        Self(kept | Self::of_state(state) | Self::of_expiry(expires))
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn with_state(self, state: State) -> Self {
-        Self(self.0 & !Self::STATE | (state.bits() as u64) << 32)
+        Self(self.0 & !Self::STATE | Self::of_state(state))
     }
 
     #[inline(always)]
     #[must_use]
     pub const fn with_last_hop(self, last_hop: u16) -> Self {
-        Self(self.0 & !(0xffff << 16) | (last_hop as u64) << 16)
+        let last_hop = (last_hop as u64) << Self::LAST_HOP_AT & Self::LAST_HOP;
+        Self(self.0 & !Self::LAST_HOP | last_hop)
     }
 
     /// Tells this record's flow from the one before it in the same place: 0 to 15.
     #[inline(always)]
     #[must_use]
     pub const fn generation(self) -> u8 {
-        (self.0 >> 36) as u8 & 0xf
+        (self.0 >> Self::GENERATION_AT) as u8 & 0xf
     }
 
     /// This value in the generation of `previous`: the record stays its flow's.
@@ -186,7 +211,10 @@ impl FlowValue {
     /// This value in the generation after `previous`'s.
     #[inline(always)]
     pub(super) const fn succeeding(self, previous: Self) -> Self {
-        let generation = previous.0.wrapping_add(1 << 36) & Self::GENERATION;
+        let generation = previous.0.wrapping_add(1 << Self::GENERATION_AT) & Self::GENERATION;
         Self(self.0 & !Self::GENERATION | generation)
     }
 }
+
+const _: () = assert!(MAX_BACKENDS == 1 << FlowValue::LAST_HOP_AT);
+const _: () = assert!(MAX_LAST_HOPS == 1 << (FlowValue::STATE_AT - FlowValue::LAST_HOP_AT));

@@ -1,6 +1,11 @@
 //! What differs between IPv4 and IPv6.
 
-use lb_common::{checksum, flow::Bucket, reason::Reason, tcp::Flags};
+use lb_common::{
+    checksum,
+    flow::{Bucket, Table},
+    reason::Reason,
+    tcp::Flags,
+};
 
 use super::{
     Program,
@@ -17,6 +22,7 @@ pub(crate) trait Family: Sized {
     type Header: Header + 'static;
     type Key: Copy;
     type Bucket: Bucket<Key = Self::Key, Word = SharedWord> + 'static;
+    type Table: Table<Bucket = Self::Bucket> + 'static;
 
     /// The program that opens connections of this family.
     const OPEN: Program;
@@ -64,8 +70,7 @@ pub(crate) trait Family: Sized {
     fn client(key: Self::Key) -> (Self::Address, [u8; 2], u16);
     fn hash(key: Self::Key) -> u64;
     fn selection_hash(key: Self::Key, seed: u64) -> u64;
-    fn buckets() -> u32;
-    fn bucket(index: u32) -> Option<&'static Self::Bucket>;
+    fn table() -> &'static Self::Table;
     /// Index by address that `full-nat` sends from.
     fn snat_map() -> &'static aya_ebpf::maps::HashMap<Self::Address, u32>;
     /// Four ports of the address with this index.

@@ -1,7 +1,7 @@
 use aya_ebpf::maps::HashMap;
 use lb_common::{
     checksum, endpoints,
-    flow::{Bucket4, FlowKey4},
+    flow::{Bucket4, FlowKey4, Table},
     reason::Reason,
 };
 use network_types::ip::Ipv4Hdr;
@@ -26,9 +26,32 @@ const TCP: u8 = 6;
 /// More-fragments flag and fragment offset (RFC 791 §3.1).
 const FRAGMENT: u16 = 0x3fff;
 
+/// The connection table.
+pub(crate) struct Table4;
+
+impl Table for Table4 {
+    type Bucket = Bucket4<SharedWord>;
+
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        maps::BUCKETS4.load()
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&Bucket4<SharedWord>> {
+        maps::FLOWS4.get(index)
+    }
+
+    #[inline(always)]
+    fn overflow_word(&self, index: u32) -> Option<&SharedWord> {
+        maps::FLOW_OVERFLOWS4.get(index)
+    }
+}
+
 impl Family for Ipv4 {
     type Address = u32;
     type Bucket = Bucket4<SharedWord>;
+    type Table = Table4;
     type Header = Ipv4Hdr;
     type Key = FlowKey4;
 
@@ -190,13 +213,8 @@ impl Family for Ipv4 {
     }
 
     #[inline(always)]
-    fn buckets() -> u32 {
-        maps::BUCKETS4.load()
-    }
-
-    #[inline(always)]
-    fn bucket(index: u32) -> Option<&'static Bucket4<SharedWord>> {
-        maps::FLOWS4.get(index)
+    fn table() -> &'static Table4 {
+        &Table4
     }
 
     #[inline(always)]

@@ -1,7 +1,7 @@
 use aya_ebpf::maps::HashMap;
 use lb_common::{
     endpoints,
-    flow::{Bucket6, FlowKey6},
+    flow::{Bucket6, FlowKey6, Table},
     reason::Reason,
 };
 use network_types::ip::Ipv6Hdr;
@@ -48,9 +48,32 @@ const MAX_EXTENSIONS: usize = 6;
 /// Bytes of extension headers that are read, one less than a power of two.
 const MAX_EXTENSION_BYTES: usize = 2047;
 
+/// The connection table.
+pub(crate) struct Table6;
+
+impl Table for Table6 {
+    type Bucket = Bucket6<SharedWord>;
+
+    #[inline(always)]
+    fn buckets(&self) -> u32 {
+        maps::BUCKETS6.load()
+    }
+
+    #[inline(always)]
+    fn bucket(&self, index: u32) -> Option<&Bucket6<SharedWord>> {
+        maps::FLOWS6.get(index)
+    }
+
+    #[inline(always)]
+    fn overflow_word(&self, index: u32) -> Option<&SharedWord> {
+        maps::FLOW_OVERFLOWS6.get(index)
+    }
+}
+
 impl Family for Ipv6 {
     type Address = [u64; 2];
     type Bucket = Bucket6<SharedWord>;
+    type Table = Table6;
     type Header = Ipv6Hdr;
     type Key = FlowKey6;
 
@@ -237,13 +260,8 @@ impl Family for Ipv6 {
     }
 
     #[inline(always)]
-    fn buckets() -> u32 {
-        maps::BUCKETS6.load()
-    }
-
-    #[inline(always)]
-    fn bucket(index: u32) -> Option<&'static Bucket6<SharedWord>> {
-        maps::FLOWS6.get(index)
+    fn table() -> &'static Table6 {
+        &Table6
     }
 
     #[inline(always)]

@@ -98,6 +98,11 @@ pub(crate) static SERVICE_ADDRESSES6: HashMap<[u64; 2], u32> =
 pub(crate) static FLOWS4: Array<Bucket4<SharedWord>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static FLOWS6: Array<Bucket6<SharedWord>> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// Which of their buckets have overflowed ([`lb_common::flow::Table::overflow_word`]).
+#[map]
+pub(crate) static FLOW_OVERFLOWS4: Array<SharedWord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(crate) static FLOW_OVERFLOWS6: Array<SharedWord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// Slot tables by service id: each an array of two halves, made with the service.
 #[btf_map]
 static SLOT_TABLES: btf_maps::ArrayOfMaps<

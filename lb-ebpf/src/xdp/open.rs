@@ -5,7 +5,7 @@ use lb_common::{
     flow::{FlowValue, Tick},
     reason::Reason,
     records::{Backend, Slot},
-    tcp::State,
+    tcp::{Flags, State},
 };
 
 use super::{
@@ -48,14 +48,21 @@ fn from_client<F: Family>(
     // Slot and record are most often in nobody's cache: both are asked for before either is looked
     // at, so that the CPU fetches them at the same time.
     let slot = select::slot::<F>(id, service, key);
-    let places = Places { key, hash, slot };
-    let chosen = match track::find::<F>(key, hash) {
+    let (chosen, new) = match track::find::<F>(key, hash) {
         Some(record) if !begins_anew::<F>(segment, target, record.value, now) => {
-            follow::<F>(frame, segment, target, record, now)
+            let chosen = follow::<F>(frame, segment, target, record, now)?;
+            (chosen, NOTHING)
         }
-        record => open(frame, segment, target, places, record, now),
-    }?;
-    request::deliver(frame, segment, target, hash, &chosen, true, None)
+        record => open(frame, segment, target, slot, record, now)?,
+    };
+    let flags = segment.flags();
+    let ready = request::prepare(frame, segment, target, hash, &chosen, true, None)?;
+    let verdict = request::send(frame, id, ready);
+    // Last, because whatever comes behind the swap of a record has to wait for its line to arrive.
+    if new != NOTHING {
+        remember::<F>(target, flags, key, hash, new, now);
+    }
+    verdict
 }
 
 /// Whether this packet is a SYN that begins a new connection in place of the record's (S-NAT-7).
@@ -83,25 +90,21 @@ pub(crate) fn begins_anew<F: Family>(
     state.is_half_open() && backend.is_none_or(|b| b.flags & Backend::ACCEPTS_NEW == 0)
 }
 
-/// Where a connection belongs: in the connection table, by key and hash, and in its service's.
-struct Places<F: Family> {
-    key: F::Key,
-    hash: u64,
-    slot: Option<Slot>,
-}
+/// Of a connection that needs no new record.
+const NOTHING: FlowValue = FlowValue::from_bits(0);
 
 /// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
-/// one that begins a new connection in place of its record's.
+/// one that begins a new connection in place of its record's. Whom it goes to, and what is to be
+/// remembered.
 #[inline(always)]
 fn open<F: Family>(
     frame: &Frame<'_>,
     segment: &Segment<'_, F>,
     target: Target,
-    Places { key, hash, slot }: Places<F>,
+    slot: Option<Slot>,
     record: Option<Record>,
     now: Tick,
-) -> Result<Chosen, Stop> {
-    let Target { id, service } = target;
+) -> Result<(Chosen, FlowValue), Stop> {
     let flags = segment.flags();
     if flags.syn() && flags.ack() {
         return Err(target.drop(Reason::UnexpectedSynAck));
@@ -118,22 +121,36 @@ fn open<F: Family>(
     };
     // There is nothing to remember of a connection that ends here.
     if flags.rst() {
-        return Ok(chosen);
+        return Ok((chosen, NOTHING));
     }
     let value = FlowValue::new(
         index,
         last_hop::learn(frame),
         State::SYN_SENT,
-        track::expiry(service, State::SYN_SENT, now),
+        track::expiry(target.service, State::SYN_SENT, now),
     );
-    let unrecorded = match record {
-        Some(record) => {
-            record.update(value.in_generation_of(record.value));
-            None
-        }
-        None if flags.opens() && is_flood(now) => Some(Reason::FloodUnrecorded),
-        None if track::insert::<F>(key, hash, value, now) => None,
-        None => Some(Reason::Untracked),
+    let Some(record) = record else {
+        return Ok((chosen, value));
+    };
+    record.update(value.in_generation_of(record.value));
+    Ok((chosen, NOTHING))
+}
+
+/// Makes a record, unless this is one SYN of too many, or there is no room.
+#[inline(always)]
+fn remember<F: Family>(
+    target: Target,
+    flags: Flags,
+    key: F::Key,
+    hash: u64,
+    value: FlowValue,
+    now: Tick,
+) {
+    let Target { id, service } = target;
+    let unrecorded = match flags.opens() && is_flood(now) {
+        true => Some(Reason::FloodUnrecorded),
+        false if track::insert::<F>(key, hash, value, now) => None,
+        false => Some(Reason::Untracked),
     };
     if let Some(reason) = unrecorded {
         if flags.opens() {
@@ -143,7 +160,6 @@ fn open<F: Family>(
             maps::expect_untracked_replies(id, track::expiry(service, State::ESTABLISHED, now));
         }
     }
-    Ok(chosen)
 }
 
 /// Counts a SYN that would make a record; whether this CPU sees too many of them, and shall not

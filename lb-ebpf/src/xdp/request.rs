@@ -3,7 +3,7 @@
 use lb_common::{
     flow::Tick,
     reason::Reason,
-    records::{Answer, Backend, Service, forwarding},
+    records::{Answer, Backend, Hop, Service, forwarding},
     tcp::{Side, State},
 };
 
@@ -92,6 +92,7 @@ pub(crate) fn forward<F: Family>(
         Err(Stop::Continue(F::OPEN))
     };
     if segment.flags().syn() {
+        track::request::<F>(hash);
         return open();
     }
     target.check(frame, segment)?;
@@ -100,7 +101,8 @@ pub(crate) fn forward<F: Family>(
     };
     let chosen = follow::<F>(frame, segment, target, record, clock::now())?;
     if !forwarding::is_tunnel(service.forwarding) {
-        return deliver(frame, segment, target, hash, &chosen, false, None);
+        let ready = prepare(frame, segment, target, hash, &chosen, false, None)?;
+        return send(frame, id, ready);
     }
     admit(segment, target, &chosen)?;
     tunnel::send::<F>(frame, target, chosen.backend, hash)
@@ -158,10 +160,18 @@ fn admit<F: Family>(segment: &Segment<'_, F>, target: Target, chosen: &Chosen) -
     Ok(())
 }
 
-/// Sends a packet to its backend; where `clamps`, with its MSS clamped, and from `source` if not
-/// from the client. What is refused here has not been changed.
+/// A packet that is ready to be sent.
+pub(crate) struct Ready {
+    hop: Hop,
+    /// To be clamped to, by a search for it.
+    mss: Option<u16>,
+    is_tunnel: bool,
+}
+
+/// Makes a packet ready for its backend; where `clamps`, with its MSS clamped, and from `source` if
+/// not from the client. What is refused here has not been changed.
 #[inline(always)]
-pub(crate) fn deliver<F: Family>(
+pub(crate) fn prepare<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
     target: Target,
@@ -169,7 +179,7 @@ pub(crate) fn deliver<F: Family>(
     chosen: &Chosen,
     clamps: bool,
     source: Option<Endpoint<F>>,
-) -> Result<u32, Stop> {
+) -> Result<Ready, Stop> {
     let Target { id, service } = target;
     let backend = chosen.backend;
     let is_tunnel = forwarding::is_tunnel(service.forwarding);
@@ -203,9 +213,24 @@ pub(crate) fn deliver<F: Family>(
     } else if service.forwarding == forwarding::NAT {
         rewrite::request(segment, backend);
     }
+    Ok(Ready {
+        hop,
+        mss,
+        is_tunnel,
+    })
+}
+
+/// Sends a packet of this service.
+#[inline(always)]
+pub(crate) fn send(frame: &Frame<'_>, service: u16, ready: Ready) -> Result<u32, Stop> {
+    let Ready {
+        hop,
+        mss,
+        is_tunnel,
+    } = ready;
     match mss {
-        Some(limit) => Err(mss::search_later(id, &hop, limit, is_tunnel)),
+        Some(limit) => Err(mss::search_later(service, &hop, limit, is_tunnel)),
         None if is_tunnel => Err(Stop::Continue(Program::Tunnel)),
-        None => emit(frame, Way { service: id, hop }),
+        None => emit(frame, Way { service, hop }),
     }
 }

@@ -2,7 +2,7 @@
 
 use core::{cell::UnsafeCell, intrinsics, ptr};
 
-use lb_common::flow::{RECORDS, Word};
+use lb_common::flow::Word;
 
 /// A 64-bit word in a map.
 #[repr(transparent)]
@@ -41,9 +41,33 @@ impl Word for SharedWord {
     }
 
     #[inline(always)]
-    fn forget(slot: usize, noise: u64) -> usize {
-        const { assert!(RECORDS.is_power_of_two()) };
-        forget::<{ RECORDS as u64 - 1 }>(slot, noise)
+    fn set(&self, bits: u64) {
+        // SAFETY: as in `load`. Compiles to BPF's atomic_or (Linux 5.12).
+        unsafe {
+            intrinsics::atomic_or::<u64, u64, { intrinsics::AtomicOrdering::SeqCst }>(
+                self.0.get(),
+                bits,
+            )
+        };
+    }
+
+    #[inline(always)]
+    fn request(&self) {
+        let highest = if cfg!(target_endian = "little") { 7 } else { 0 };
+        let byte = self.0.get().cast::<u8>();
+        // SAFETY: within the word. The byte is 0 in every value, so that no other CPU, which may
+        // load or swap the whole word at the same time, sees it change.
+        unsafe { ptr::write_volatile(byte.add(highest), 0) };
+    }
+
+    #[inline(always)]
+    fn opaque(number: u64) -> u64 {
+        opaque(number as usize) as u64
+    }
+
+    #[inline(always)]
+    fn blur(number: u64, noise: u64) -> u64 {
+        forget::<{ u64::MAX }>(number as usize, noise) as u64
     }
 }
 

@@ -1,7 +1,7 @@
 //! The connection table as the packet path uses it.
 
 use lb_common::{
-    flow::{self, Bucket, FlowValue, Tick, Word, candidates},
+    flow::{self, FlowValue, Tick, Word},
     records::Service,
     tcp::State,
 };
@@ -37,28 +37,20 @@ impl Record {
 /// The record of a flow, by its key and the key's hash.
 #[inline(always)]
 pub(crate) fn find<F: Family>(key: F::Key, hash: u64) -> Option<Record> {
-    let [first, second] = candidates(hash, F::buckets());
-    find_in::<F>(first, key).or_else(|| find_in::<F>(second, key))
+    let (word, value) = flow::find(F::table(), key, hash)?;
+    Some(Record { word, value })
 }
 
+/// Asks for the line that a new connection's record will stand in, long before it is looked at.
 #[inline(always)]
-fn find_in<F: Family>(index: u32, key: F::Key) -> Option<Record> {
-    let bucket = F::bucket(index)?;
-    let found = bucket.find(key)?;
-    Some(Record {
-        word: bucket.value(found.slot)?,
-        value: found.value,
-    })
+pub(crate) fn request<F: Family>(hash: u64) {
+    flow::request(F::table(), hash);
 }
 
 /// Makes a record for a flow; whether there was a place ([`flow::insert`]).
 #[inline(always)]
 pub(crate) fn insert<F: Family>(key: F::Key, hash: u64, value: FlowValue, now: Tick) -> bool {
-    let [first, second] = candidates(hash, F::buckets());
-    match (F::bucket(first), F::bucket(second)) {
-        (Some(first), Some(second)) => flow::insert(first, second, key, value, now),
-        _ => false,
-    }
+    flow::insert(F::table(), key, hash, value, now)
 }
 
 /// When a record in `state` expires if this is its last packet.

@@ -13,13 +13,13 @@ use std::{
 };
 
 use aya::maps::{Array, IterableMap as _, Map, MapData, MapError, MapInfo};
-use lb_common::flow::{FlowValue, RECORDS, Tick};
+use lb_common::flow::{FlowValue, RECORDS};
 use tracing::warn;
 
-use super::{DataPlaneError, flows::mapped, mapped::MappedArray, pins::Pins};
+use super::{DataPlaneError, clock::Moment, flows::mapped, mapped::MappedArray, pins::Pins};
 
-/// Births of a table's records: for each 24 bits of tick, and 8 bits that tell one connection from
-/// the next in the same record. Two a word.
+/// Births of a table's records: for each 27 bits of ticks since boot (4 years), four that tell one
+/// connection from the next in the same record, and one that says that there is a birth. Two a word.
 pub(super) struct Births {
     words: OnceLock<Words>,
     entries: u32,
@@ -67,24 +67,25 @@ impl Births {
         }
     }
 
-    /// When the living connection in this record began, as far as is known.
-    pub(super) fn born(&self, record: usize, value: FlowValue, now: Tick) -> Tick {
+    /// For how many ticks the living connection in this record has been there, as far as is known.
+    pub(super) fn age(&self, record: usize, value: FlowValue, now: Moment) -> u32 {
+        const TICKS: u32 = (1 << 27) - 1;
         let Some(births) = self.words().get(record / 2) else {
-            return now;
+            return 0;
         };
         let shift = 32 * (record % 2);
         let word = births.load(Ordering::Relaxed);
         let birth = (word >> shift) as u32;
-        let mark = value.generation() | 0x80;
-        if (birth >> 24) as u8 == mark {
-            return Tick::new(birth);
+        let mark = 1 << 31 | u32::from(value.generation()) << 27;
+        if birth & !TICKS == mark {
+            return now.ticks().wrapping_sub(birth) & TICKS;
         }
-        let birth = u64::from(now.get() | u32::from(mark) << 24);
+        let birth = u64::from(now.ticks() & TICKS | mark);
         births.store(
             word & !(0xffff_ffff << shift) | birth << shift,
             Ordering::Relaxed,
         );
-        now
+        0
     }
 
     fn words(&self) -> &[AtomicU64] {

@@ -99,5 +99,30 @@ impl Clock {
 
 /// The packet path's clock, in ticks.
 pub(super) fn now() -> Tick {
-    Tick::from_nanoseconds(sys::monotonic().as_nanos() as u64)
+    Moment::now().tick()
+}
+
+/// The same without its wrapping: no connection lasts for that long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Moment(u32);
+
+impl Moment {
+    pub(super) fn now() -> Self {
+        let nanoseconds = sys::monotonic().as_nanos() as u64;
+        Self((nanoseconds / Tick::NANOSECONDS) as u32)
+    }
+
+    #[cfg(test)]
+    pub(super) fn of(tick: Tick) -> Self {
+        Self(tick.get())
+    }
+
+    pub(super) fn tick(self) -> Tick {
+        Tick::new(self.0)
+    }
+
+    /// Ticks since boot.
+    pub(super) fn ticks(self) -> u32 {
+        self.0
+    }
 }

@@ -146,7 +146,9 @@ fn timeouts(timeouts: &Timeouts) -> [u32; TimeoutClass::COUNT] {
 pub(super) fn ticks(duration: Duration) -> u32 {
     let ticks = duration.as_nanos().div_ceil(u128::from(Tick::NANOSECONDS));
     // Half the counter's range is the most that still compares.
-    u32::try_from(ticks).unwrap_or(u32::MAX).min((1 << 23) - 1)
+    u32::try_from(ticks)
+        .unwrap_or(u32::MAX)
+        .min(Tick::MOST_AFTER)
 }
 
 /// A rate in the unit that the packet path counts in; at least 1.
@@ -220,7 +222,7 @@ mod tests {
         assert_eq!(ticks(Duration::from_secs(2)), 2);
         assert_eq!(ticks(Duration::from_secs(7440)), 6930);
         assert!(duration(ticks(Duration::from_secs(7440))) >= Duration::from_secs(7440));
-        assert_eq!(ticks(Duration::MAX), (1 << 23) - 1);
+        assert_eq!(ticks(Duration::MAX), Tick::MOST_AFTER);
     }
 
     #[test]

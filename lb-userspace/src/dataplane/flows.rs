@@ -12,7 +12,7 @@ use std::{
 
 use aya::maps::MapData;
 use lb_common::{
-    flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS, Tick},
+    flow::{self, Bucket, Bucket4, Bucket6, FlowKey4, FlowKey6, FlowValue, RECORDS},
     records::MAX_SERVICES,
     tcp::State,
 };
@@ -20,7 +20,7 @@ use lb_common::{
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
     births::Births,
-    clock::now,
+    clock::Moment,
     convert,
     mapped::{MappedArray, Shared},
     pins::Pins,
@@ -30,7 +30,7 @@ use crate::model::{BackendIndex, ServiceId};
 
 /// Share of the records that living flows fill when there are as many as were asked for: one flow
 /// in a thousand then finds no place ([`lb_common::flow::insert`]).
-const LOAD: f64 = 0.6;
+const LOAD: f64 = 0.7;
 
 /// Buckets of a table for this many flows.
 pub(super) fn buckets_for(capacity: u32) -> u32 {
@@ -140,7 +140,7 @@ impl FlowTables {
 
     /// Forgets what has expired and counts the rest.
     pub(super) fn sweep(&self) -> ConnectionTotals {
-        let now = now();
+        let now = Moment::now();
         let mut totals = ConnectionTotals::default();
         self.v4.sweep(now, &self.ending, &mut totals);
         self.v6.sweep(now, &self.ending, &mut totals);
@@ -156,7 +156,7 @@ impl FlowTables {
         timeout: &dyn Fn(ServiceId, State) -> u32,
         visit: &mut dyn FnMut(Connection) -> bool,
     ) {
-        let now = now();
+        let now = Moment::now();
         let _ = self.v4.visit(now, timeout, visit)
             && self.v6.visit(now, timeout, visit)
             && self.ports.visit(now, timeout, visit);
@@ -184,7 +184,7 @@ where
         (self.buckets.as_slice().len() * RECORDS) as u64
     }
 
-    pub(super) fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
+    pub(super) fn sweep(&self, now: Moment, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         for (index, bucket) in self.buckets.as_slice().iter().enumerate() {
             for slot in 0..RECORDS {
                 let Some(word) = bucket.value(slot) else {
@@ -196,14 +196,14 @@ where
                     continue;
                 }
                 let service = || bucket.key(slot).map(Key::service);
-                let is_due = value.is_expired(now) && state.is_active();
+                let is_due = value.is_expired(now.tick()) && state.is_active();
                 if is_due && service().is_some_and(|service| ending.has(service)) {
                     // As good as ended: another sweep does it.
                     state = State::ENDED;
-                } else if flow::expire(word, now) {
+                } else if flow::expire(word, now.tick()) {
                     continue;
                 }
-                self.births.born(index * RECORDS + slot, value, now);
+                self.births.age(index * RECORDS + slot, value, now);
                 totals.used += 1;
                 match state {
                     State::ESTABLISHED => totals.established += 1,
@@ -223,7 +223,7 @@ where
     /// Whether `visit` wants more.
     pub(super) fn visit(
         &self,
-        now: Tick,
+        now: Moment,
         timeout: &dyn Fn(ServiceId, State) -> u32,
         visit: &mut dyn FnMut(Connection) -> bool,
     ) -> bool {
@@ -245,17 +245,17 @@ where
         bucket: &B,
         index: usize,
         slot: usize,
-        now: Tick,
+        now: Moment,
         timeout: &dyn Fn(ServiceId, State) -> u32,
     ) -> Option<Connection> {
         let (key, value) = bucket.at(slot)?;
-        if value.is_expired(now) {
+        if value.is_expired(now.tick()) {
             return None;
         }
         let service = key.service();
-        let left = value.expires().since(now);
+        let left = value.expires().since(now.tick());
         let idle = timeout(service, value.state()).saturating_sub(left);
-        let age = now.since(self.births.born(index * RECORDS + slot, value, now));
+        let age = self.births.age(index * RECORDS + slot, value, now);
         Some(Connection {
             service,
             backend: BackendIndex(value.backend()),

@@ -7,15 +7,19 @@ use aya::{
     maps::{Array, Map, MapData, MapError},
     programs::{ProgramError, ProgramInfo, Xdp},
 };
-use lb_common::{flow::RECORDS, records};
+use lb_common::{
+    flow::{RECORDS, overflow_words},
+    hash::HashKey,
+    records,
+};
 use tracing::{info, warn};
 
 use super::{
-    Clock, DataPlaneError, Detached,
+    Clock, DataPlaneError, Detached, Overflows,
     ender::Ender,
     flows::{FlowTables, Tables, buckets_for},
     links::{self, Links},
-    pins::{self, FLOWS4, FLOWS6, Pins},
+    pins::{self, FLOW_OVERFLOWS4, FLOW_OVERFLOWS6, FLOWS4, FLOWS6, Pins},
     plain::Plain,
     ports::PortTables,
     programs::{has_multi_buffer, install_continuations, load_all, prepare_load, xdp},
@@ -64,6 +68,7 @@ pub struct DataPlane {
     reader: Arc<KernelReader>,
     ender: Arc<Ender>,
     clock: Arc<Clock>,
+    overflows: Arc<Overflows>,
     links: Links,
 }
 
@@ -102,6 +107,20 @@ impl DataPlane {
         };
         let buckets4 = buckets(FLOWS4, settings.capacity);
         let buckets6 = buckets(FLOWS6, settings.capacity_ipv6);
+        let overflows4 = overflow_words(buckets4);
+        let overflows6 = overflow_words(buckets6);
+        for wanted in [(FLOW_OVERFLOWS4, overflows4), (FLOW_OVERFLOWS6, overflows6)] {
+            let other = |&&(name, words): &&(_, u32)| name == wanted.0 && words != wanted.1;
+            if let Some((name, words)) = existing.iter().find(other) {
+                return Err(DataPlaneError::new(
+                    "take over the pinned maps",
+                    format!(
+                        "{name} has {words} words, which is not for the connection table that is \
+                         pinned beside it: `lbctl detach`, then start again"
+                    ),
+                ));
+            }
+        }
         let keys = Keys::adopt_or_make(&pins)?;
 
         let multi_buffer = has_multi_buffer();
@@ -128,7 +147,9 @@ impl DataPlane {
             .override_global("MULTI_BUFFER", &buffers, true)
             .override_global(aya_log::LEVEL, &log_level, false)
             .map_max_entries(FLOWS4, buckets4)
-            .map_max_entries(FLOWS6, buckets6);
+            .map_max_entries(FLOWS6, buckets6)
+            .map_max_entries(FLOW_OVERFLOWS4, overflows4)
+            .map_max_entries(FLOW_OVERFLOWS6, overflows6);
         for (name, path) in &paths {
             loader.map_pin_path(name, path.as_path());
         }
@@ -154,6 +175,15 @@ impl DataPlane {
             ports.clone(),
         )?;
         let tables: Tables = Arc::new(tables);
+        let overflows = Overflows::new(
+            tables.clone(),
+            &map_data(open(FLOW_OVERFLOWS4)?)?,
+            &map_data(open(FLOW_OVERFLOWS6)?)?,
+            HashKey {
+                k0: keys.0[0],
+                k1: keys.0[1],
+            },
+        )?;
         let samples = Samples::new(open("SAMPLES")?)
             .map_err(|error| DataPlaneError::new("open the samples", error))?;
         let samples = Arc::new(samples);
@@ -181,6 +211,7 @@ impl DataPlane {
             reader,
             ender,
             clock: Arc::new(clock),
+            overflows: Arc::new(overflows),
             links: Links::default(),
         })
     }
@@ -213,6 +244,11 @@ impl DataPlane {
     /// To be corrected every [`Clock::INTERVAL`].
     pub fn clock(&self) -> Arc<Clock> {
         self.clock.clone()
+    }
+
+    /// To be refreshed every now and then.
+    pub fn overflows(&self) -> Arc<Overflows> {
+        self.overflows.clone()
     }
 
     /// Attaches the program to these interfaces and to no others: replaces it at once where an

@@ -111,6 +111,8 @@ const fn sized_by_setting(name: &'static str, value: usize) -> PinnedMap {
 
 pub(super) const FLOWS4: &str = "FLOWS4";
 pub(super) const FLOWS6: &str = "FLOWS6";
+pub(super) const FLOW_OVERFLOWS4: &str = "FLOW_OVERFLOWS4";
+pub(super) const FLOW_OVERFLOWS6: &str = "FLOW_OVERFLOWS6";
 
 /// What a data plane keeps in its directory, and who.
 pub(super) struct Layout {
@@ -149,6 +151,8 @@ pub(super) const MAPS: &[PinnedMap] = &[
     map("SERVICE_ADDRESSES6", 16, 4, MAX_SERVICES),
     sized_by_setting(FLOWS4, size_of::<Bucket4<u64>>()),
     sized_by_setting(FLOWS6, size_of::<Bucket6<u64>>()),
+    sized_by_setting(FLOW_OVERFLOWS4, 8),
+    sized_by_setting(FLOW_OVERFLOWS6, 8),
     map("SLOT_TABLES", 4, 4, MAX_SERVICES),
     map(
         "BACKEND_COUNTERS",

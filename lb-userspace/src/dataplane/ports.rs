@@ -11,14 +11,14 @@ use aya::{
     maps::{Array, IterableMap as _, MapData},
 };
 use lb_common::{
-    flow::{Bucket4, Bucket6, Tick},
+    flow::{Bucket4, Bucket6},
     snat::BUCKETS,
     tcp::State,
 };
 
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
-    clock::now,
+    clock::Moment,
     flows::{ServiceSet, Table, mapped},
 };
 use crate::model::ServiceId;
@@ -73,13 +73,13 @@ impl PortTables {
     pub(super) fn is_idle(&self, index: u16) -> bool {
         let mut totals = ConnectionTotals::default();
         if let Some(table) = self.current().get(&index) {
-            table.sweep(now(), &self.ending, &mut totals);
+            table.sweep(Moment::now(), &self.ending, &mut totals);
         }
         totals.used == 0
     }
 
     /// Forgets what has expired and adds the rest to `totals`; how many records there are.
-    pub(super) fn sweep(&self, now: Tick, totals: &mut ConnectionTotals) -> u64 {
+    pub(super) fn sweep(&self, now: Moment, totals: &mut ConnectionTotals) -> u64 {
         let tables = self.current();
         tables
             .values()
@@ -90,7 +90,7 @@ impl PortTables {
     /// Whether `visit` wants more.
     pub(super) fn visit(
         &self,
-        now: Tick,
+        now: Moment,
         timeout: &dyn Fn(ServiceId, State) -> u32,
         visit: &mut dyn FnMut(Connection) -> bool,
     ) -> bool {
@@ -116,7 +116,7 @@ impl PortTables {
 }
 
 impl PortTable {
-    fn sweep(&self, now: Tick, ending: &ServiceSet, totals: &mut ConnectionTotals) {
+    fn sweep(&self, now: Moment, ending: &ServiceSet, totals: &mut ConnectionTotals) {
         match self {
             Self::V4(table) => table.sweep(now, ending, totals),
             Self::V6(table) => table.sweep(now, ending, totals),

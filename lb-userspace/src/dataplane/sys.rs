@@ -54,6 +54,21 @@ pub(super) fn jiffy() -> io::Result<Duration> {
     }
 }
 
+/// Returns when every packet that was in a BPF program has left it (an RCU grace period; some
+/// milliseconds).
+///
+/// # Errors
+///
+/// `EINVAL` where CPUs run without ticks (`nohz_full`); `ENOSYS` from a kernel without
+/// `membarrier(2)`.
+pub(super) fn wait_for_packets() -> io::Result<()> {
+    // SAFETY: no pointers.
+    match unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL, 0, 0) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 /// What an XDP program made of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct XdpOutcome {

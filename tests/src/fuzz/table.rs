@@ -13,6 +13,8 @@ use super::{
 use crate::model::{FlowKey, Keys, State};
 
 const RECORDS: usize = 4;
+/// Buckets that a connection may be in.
+const CANDIDATES: u32 = 5;
 /// Words of a bucket of IPv4 records: (key, value) four times.
 pub(super) type Bucket4 = [u64; 8];
 /// Of IPv6 records: (tail of the key, value) four times, then the addresses, two words each.
@@ -27,33 +29,35 @@ pub(super) struct Tables {
     translated: BTreeSet<FlowKey>,
     v4: Array<MapData, Bucket4>,
     v6: Array<MapData, Bucket6>,
+    /// Which of their buckets have overflowed.
+    overflows: [Array<MapData, u64>; 2],
     keys: Keys,
 }
 
-/// A record's value: backend in bits 0 to 15, state in 32 to 35, tick of expiry in 40 to 63.
+/// A record's value: backend in bits 0 to 13, state in 26 to 29, tick of expiry in 34 to 55.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Value(u64);
 
 impl Value {
     pub(super) fn backend(self) -> BackendIndex {
-        BackendIndex(self.0 as u16)
+        BackendIndex(self.0 as u16 & 0x3fff)
     }
 
     /// `None`: free, or being written.
     pub(super) fn state(self) -> Option<State> {
-        State::numbered((self.0 >> 32) as u8 & 0xf)
+        State::numbered((self.0 >> 26) as u8 & 0xf)
     }
 
     pub(super) fn expires(self) -> u32 {
-        (self.0 >> 40) as u32
+        (self.0 >> 34) as u32
     }
 
     pub(super) fn with_state(self, state: State) -> Self {
-        Self(self.0 & !(0xf << 32) | (state as u64) << 32)
+        Self(self.0 & !(0xf << 26) | (state as u64) << 26)
     }
 
     pub(super) fn expiring(self, tick: u32) -> Self {
-        Self(self.0 & 0xff_ffff_ffff | u64::from(tick & TICKS) << 40)
+        Self(self.0 & 0x3_ffff_ffff | u64::from(tick & TICKS) << 34)
     }
 }
 
@@ -76,6 +80,10 @@ impl Tables {
             translated: BTreeSet::new(),
             v4: array(&maps.join("FLOWS4"))?,
             v6: array(&maps.join("FLOWS6"))?,
+            overflows: [
+                array(&maps.join("FLOW_OVERFLOWS4"))?,
+                array(&maps.join("FLOW_OVERFLOWS6"))?,
+            ],
             keys,
         })
     }
@@ -136,9 +144,12 @@ impl Tables {
         } else {
             self.v6.len()
         };
-        // The halves of the hash are fractions of the table.
-        for half in [hash & 0xffff_ffff, hash >> 32] {
-            let bucket = ((half * u64::from(buckets)) >> 32) as u32;
+        // The lower half of the hash is a fraction of the table, and the upper half, made odd, what
+        // is added to it for each of the other buckets.
+        for n in 0..CANDIDATES {
+            let step = (hash >> 32) as u32 | 1;
+            let random = (hash as u32).wrapping_add(step.wrapping_mul(n));
+            let bucket = ((u64::from(random) * u64::from(buckets)) >> 32) as u32;
             for (slot, (found, value)) in self.bucket(key.client, bucket)?.into_iter().enumerate() {
                 if found == key && value.state().is_some() {
                     return Ok(Some((Place::Flow { bucket, slot }, value)));
@@ -186,6 +197,11 @@ impl Tables {
         for bucket in 0..self.v6.len() {
             if self.v6.get(&bucket, 0)? != [0; 16] {
                 self.v6.set(bucket, [0; 16], 0)?;
+            }
+        }
+        for words in &mut self.overflows {
+            for word in 0..words.len() {
+                words.set(word, 0, 0)?;
             }
         }
         Ok(())

@@ -26,6 +26,18 @@ fn no_backend(service: &Service) -> Stop {
     Stop::Refuse(Some(service.id), Reason::NoBackend, answer)
 }
 
+/// Whether a backend can be sent a packet.
+fn admit(segment: &Segment<'_>, service: &Service, backend: &BackendRecord) -> Way<()> {
+    if backend.next_hop.is_none() && !service.record.forwarding.is_tunnel() {
+        return Err(Stop::refuse(service.id, Reason::NoNextHop));
+    }
+    if backend.max_packet != 0 && segment.length > usize::from(backend.max_packet) {
+        let answer = Answer::TooBig(backend.max_packet);
+        return Err(Stop::Refuse(Some(service.id), Reason::TooBig, answer));
+    }
+    Ok(())
+}
+
 impl Model {
     pub(super) fn request(
         &mut self,
@@ -51,13 +63,7 @@ impl Model {
         let Some(backend) = self.config.backend(index).cloned() else {
             return Err(no_backend(service));
         };
-        if backend.next_hop.is_none() && !forwarding.is_tunnel() {
-            return Err(refuse(Reason::NoNextHop));
-        }
-        if backend.max_packet != 0 && segment.length > usize::from(backend.max_packet) {
-            let answer = Answer::TooBig(backend.max_packet);
-            return Err(Stop::Refuse(Some(service.id), Reason::TooBig, answer));
-        }
+        admit(segment, service, &backend)?;
         self.counters.request(index, segment);
         if found.is_none() && segment.flags.syn() {
             self.counters.connection(index);
@@ -175,7 +181,11 @@ impl Model {
                 }
             }
         }
-        if !segment.flags.rst() {
+        // A record that is made anew is that of a packet which has got through.
+        let is_made = full_nat
+            || self.records.find(key).is_some()
+            || admit(segment, service, &backend).is_ok();
+        if is_made && !segment.flags.rst() {
             let snat = match self.records.find(key) {
                 Some(record) => record.snat,
                 None if full_nat => {

@@ -143,6 +143,27 @@ impl Testbed {
         testbed
     }
 
+    /// As the daemon does once in a while.
+    pub fn refresh_overflows(&self) {
+        let overflows = self.plane.overflows();
+        overflows.refresh().expect("the kernel has membarrier(2)");
+    }
+
+    /// How many IPv4 buckets are known to have overflowed.
+    pub fn overflowed(&self) -> u32 {
+        let words: Vec<u64> = self
+            .table::<1>("FLOW_OVERFLOWS4")
+            .iter()
+            .map(|word| word.expect("a word is read")[0])
+            .collect();
+        let (half, bits) = words.split_first().expect("one says which half is read");
+        let read = bits.chunks(bits.len() / 2).nth(*half as usize);
+        read.expect("there are two")
+            .iter()
+            .map(|word| word.count_ones())
+            .sum()
+    }
+
     pub fn attach(&mut self, interfaces: &[InterfaceSettings]) {
         self.plane
             .attach(interfaces)

@@ -9,9 +9,9 @@ use lb_tests::packets::{
 };
 use lb_userspace::model::ServiceId;
 
-/// Tables for 64 flows each: 27 buckets of 4 records.
+/// Tables for 64 flows each: 23 buckets of 4 records.
 const FLOWS: u32 = 64;
-const RECORDS: usize = 108;
+const RECORDS: usize = 92;
 const OTHER_SERVER: &str = "10.0.0.9:8080";
 const OTHER_SERVER6: &str = "[fd00::9]:8080";
 
@@ -143,6 +143,33 @@ fn a_full_table_evicts_nobody() {
     let totals = testbed.totals();
     assert_eq!(totals.used, 2 * RECORDS as u64);
     assert_eq!(totals.established, totals.used);
+}
+
+/// Connections that stand behind full buckets are found for as long as they last, and no longer
+/// looked for behind them when they are gone.
+#[test]
+fn overflows_are_remembered_for_as_long_as_there_is_need() {
+    let mut testbed = small_tables();
+    let family = &FAMILIES[0];
+    let [listen, first] = [family.listen, family.servers[0]].map(address);
+    let tracked = establish(&mut testbed, family, RECORDS);
+    testbed.share(family.service, &family.indices[1..]);
+    let overflowed = testbed.overflowed();
+    assert!(overflowed >= 10, "{overflowed}");
+    // Twice: once for each half of the bits.
+    for _ in 0..2 {
+        testbed.refresh_overflows();
+        for client in &tracked {
+            assert_eq!(testbed.request(*client, listen, PSH | ACK), first);
+            assert_eq!(testbed.reply(first, *client, ACK), listen);
+        }
+    }
+    assert!((1..=overflowed).contains(&testbed.overflowed()));
+    testbed.forget_connections();
+    testbed.refresh_overflows();
+    assert_eq!(testbed.overflowed(), 0);
+    testbed.share(family.service, &family.indices[..1]);
+    establish(&mut testbed, family, RECORDS);
 }
 
 /// A table that is offered as many flows as it was made for finds a place for all but one in a

@@ -37,7 +37,8 @@ pub(super) fn forward<F: Family>(
         }
         lease => begin::<F>(frame, segment, target, key, hash, lease, now)?,
     };
-    request::deliver(frame, segment, target, hash, &chosen, true, Some(source))
+    let ready = request::prepare(frame, segment, target, hash, &chosen, true, Some(source))?;
+    request::send(frame, id, ready)
 }
 
 /// A packet that has no record, or one that begins a new connection in place of its record's,

@@ -1,6 +1,7 @@
-use lb_common::flow::{Bucket4, FlowKey4, insert};
+use lb_common::flow::{Bucket4, FlowKey4, insert_vacant};
 
 use super::*;
+use crate::dataplane::clock::Moment;
 
 const NOW: Tick = Tick::new(100);
 /// Not expired.
@@ -18,13 +19,8 @@ impl Scene {
     fn add(&self, client: u8, service: u16, backend: u16, state: State, expires: u32) {
         let bucket = &self.0.buckets.as_slice()[usize::from(client) / 2];
         let value = FlowValue::new(backend, 9, state, Tick::new(expires));
-        assert!(insert(
-            bucket,
-            bucket,
-            key(client, service),
-            value,
-            Tick::new(0)
-        ));
+        let place = insert_vacant(bucket, key(client, service), value, Tick::new(0));
+        assert!(place.is_some());
     }
 
     fn state(&self, client: u8, service: u16) -> (State, u32) {
@@ -157,7 +153,7 @@ fn what_is_to_be_ended_is_not_forgotten() {
     let ending = crate::dataplane::flows::ServiceSet::default();
     ending.set(&[ServiceId(1)].into());
     let mut totals = super::super::ConnectionTotals::default();
-    scene.0.sweep(NOW, &ending, &mut totals);
+    scene.0.sweep(Moment::of(NOW), &ending, &mut totals);
     assert_eq!((totals.used, totals.ended, totals.established), (2, 2, 0));
     assert_eq!(scene.end(&expired_of(1), 100).0.expired, 1);
     assert_eq!(scene.end(&expired_of(2), 100).0.expired, 0);
@@ -186,7 +182,7 @@ fn another_s_record_is_not_taken_for_an_ended_one() {
     let later = NOW.after(2);
     // Four places, of which the expired one goes last.
     (2..6).for_each(|client| {
-        assert!(insert(bucket, bucket, key(client, 1), value, later));
+        assert!(insert_vacant(bucket, key(client, 1), value, later).is_some());
     });
     assert_eq!(still_marked(&scene.0, ended), None);
 }

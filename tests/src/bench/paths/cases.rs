@@ -189,7 +189,7 @@ struct Connection {
 
 impl Stage {
     fn load(flood_limit: u32) -> anyhow::Result<Self> {
-        let mut balancer = Balancer::load(CAPACITY, flood_limit)?;
+        let mut balancer = Balancer::load(CAPACITY, CAPACITY, flood_limit)?;
         let (programs, maps) = Programs::of(balancer.programs()?, balancer.clock())?;
         Ok(Self {
             program: balancer.program()?,

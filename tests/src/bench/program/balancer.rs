@@ -62,20 +62,24 @@ impl Counts {
 pub(super) const ONE_UNTRACKED_IN: u64 = 1000;
 
 /// So many half-open records, of both address families, leave the others room.
-const MOST_HALF_OPEN: u64 = 400_000;
+const MOST_HALF_OPEN: u64 = 40_000;
 
 /// What is no flood.
 pub(in crate::bench) const ANY_NUMBER: u32 = u32::MAX;
 
 impl Balancer {
-    /// Loads the program over maps that end with this process: with room for so many flows of each
-    /// address family, and this many new ones in a tick before it takes them for a flood.
-    pub(in crate::bench) fn load(flows: u32, flood_limit: u32) -> anyhow::Result<Self> {
+    /// Loads the program over maps that end with this process: with room for so many IPv4 and IPv6
+    /// flows, and this many new ones in a tick before it takes them for a flood.
+    pub(in crate::bench) fn load(
+        capacity: u32,
+        capacity_ipv6: u32,
+        flood_limit: u32,
+    ) -> anyhow::Result<Self> {
         let bpffs = format!("/sys/fs/bpf/lb-bench-{}", process::id());
         let opened = DataPlane::open(&Settings {
             bpffs: bpffs.clone().into(),
-            capacity: flows,
-            capacity_ipv6: flows,
+            capacity,
+            capacity_ipv6,
             flood_limit,
             answer_echo: true,
             log: false,
@@ -160,10 +164,15 @@ impl Balancer {
     /// From now on half-open records live no longer than to the end of a tick of about a second, so
     /// that [`Balancer::sweep_half_open`] need not wait.
     pub(super) fn forget_half_open_soon(&mut self) -> anyhow::Result<()> {
+        self.keep_half_open(Duration::ZERO)
+    }
+
+    /// For how long half-open records live from now on.
+    pub(super) fn keep_half_open(&mut self, timeout: Duration) -> anyhow::Result<()> {
         let writes: Vec<_> = self
             .services
             .iter()
-            .map(|service| service.write_service(Duration::ZERO))
+            .map(|service| service.write_service(timeout))
             .collect();
         writes.iter().try_for_each(|write| self.apply(write))
     }
@@ -179,11 +188,13 @@ impl Balancer {
         Ok(())
     }
 
-    /// Waits until half-open records have expired and removes them, if there are many. Those that
-    /// are to stay are still there.
+    /// Waits until half-open records have expired and removes them, if there are many, with what
+    /// they have left behind, as the daemon does once a minute. Those that are to stay are still
+    /// there.
     pub(super) fn sweep_half_open(&self) -> anyhow::Result<()> {
         let lost = self.established / ONE_UNTRACKED_IN;
         let deadline = Instant::now() + Duration::from_secs(10);
+        let mut waited = false;
         loop {
             let ConnectionTotals {
                 half_open,
@@ -197,8 +208,12 @@ impl Balancer {
                 self.established
             );
             if half_open <= MOST_HALF_OPEN {
+                if waited {
+                    self.plane.overflows().refresh()?;
+                }
                 return Ok(());
             }
+            waited = true;
             ensure!(Instant::now() < deadline, "half-open records do not expire");
             thread::sleep(Duration::from_millis(100));
         }

@@ -217,6 +217,16 @@ pub(super) fn new_flow(service: &Service) -> Case {
     }
 }
 
+/// The same when there are seven tenths as many connections as the connection table is made for.
+pub(super) fn new_flow_of_many(service: &Service) -> Case {
+    let new = new_flow(service);
+    Case {
+        name: format!("{}, at 70 % of capacity", new.name),
+        goal: None,
+        ..new
+    }
+}
+
 /// The same for a service that is there for its scheduler's sake.
 pub(super) fn scheduled(service: &Service) -> Case {
     Case {

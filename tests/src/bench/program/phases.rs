@@ -9,16 +9,18 @@ use lb_userspace::model::{Forwarding, Scheduler};
 use super::{
     Amount,
     balancer::{ANY_NUMBER, Balancer},
-    cases::{self, Case, Clients, MOST, MOST_WITH_MORE, REPLIED_TO, SPREAD, has_more},
+    cases::{self, Case, Clients, MOST, MOST_WITH_MORE, Packets, REPLIED_TO, SPREAD, has_more},
     generator::Generator,
     handshake::{establish, establish_spread},
     measure::{Alone, Sample, measure},
-    service::{MODES, Service, schedulers},
+    service::{HOUR, MODES, Service, schedulers},
     size::ProgramSize,
 };
 
-/// Flows of each address family that the connection table is made for.
+/// IPv4 flows that the connection table is made for.
 const CAPACITY: u32 = 1_000_000;
+/// IPv6 flows, if not for hits of many of them. Both are the defaults.
+const CAPACITY_IPV6: u32 = CAPACITY / 4;
 
 type Measured = Vec<(Case, Vec<Sample>)>;
 
@@ -27,18 +29,12 @@ pub(super) fn ordinary(
     generator: &mut Generator,
     amount: Amount,
 ) -> anyhow::Result<(Measured, Vec<ProgramSize>)> {
-    let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+    let mut balancer = Balancer::load(CAPACITY, CAPACITY, ANY_NUMBER)?;
     let services = services_of_all_modes();
-    let scheduled: Vec<_> = (services.len() as u16..)
-        .zip(schedulers())
-        .map(|(number, scheduler)| Service::new(number, true, Forwarding::Nat, scheduler))
-        .collect();
-    for service in services.iter().chain(&scheduled) {
+    for service in &services {
         balancer.add(service.clone())?;
     }
     let mut cases = cases::floors();
-    // Last, as they fill the table with what is then swept out.
-    let mut new = Vec::new();
     let mut connections = 0;
     for service in &services {
         if service.forwarding == Forwarding::Nat {
@@ -56,10 +52,7 @@ pub(super) fn ordinary(
             let sent_from = open(clients.replied_to, REPLIED_TO, first)?;
             cases.extend(cases::reply(service, &sent_from));
         }
-        new.push(cases::new_flow(service));
     }
-    new.extend(scheduled.iter().map(cases::scheduled));
-    cases.extend(new);
     // Not before all the others have found their places in an emptier table.
     for service in services.iter().filter(|service| has_more(service)) {
         let clients = Clients::of(service.is_ipv4()).established;
@@ -68,14 +61,55 @@ pub(super) fn ordinary(
         establish(&mut balancer, generator, service, clients, more, None)?;
     }
     balancer.expect_established(connections)?;
-    balancer.forget_half_open_soon()?;
     let measured = passes(&mut balancer, generator, amount, cases)?;
     Ok((measured, balancer.sizes()?))
 }
 
+/// New connections, while there are half as many as the connection tables are made for; and while
+/// there are seven tenths as many.
+pub(super) fn opening(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
+    let mut balancer = Balancer::load(CAPACITY, CAPACITY_IPV6, ANY_NUMBER)?;
+    let services = services_of_all_modes();
+    let mut cases: Vec<_> = services.iter().map(cases::new_flow).collect();
+    let scheduled: Vec<_> = (services.len() as u16..)
+        .zip(schedulers())
+        .map(|(number, scheduler)| Service::new(number, true, Forwarding::Nat, scheduler))
+        .collect();
+    cases.extend(scheduled.iter().map(cases::scheduled));
+    for service in services.iter().chain(&scheduled) {
+        balancer.add(service.clone())?;
+    }
+    let nat: Vec<_> = services
+        .iter()
+        .filter(|service| service.forwarding == Forwarding::Nat)
+        .collect();
+    let open = |balancer: &mut Balancer, generator: &mut Generator, from: u32, to: u32| {
+        balancer.keep_half_open(HOUR)?;
+        let mut connections = 0;
+        for service in &nat {
+            let capacity = match service.is_ipv4() {
+                true => CAPACITY,
+                false => CAPACITY_IPV6,
+            };
+            let flows = capacity / 10 * from..capacity / 10 * to;
+            connections += u64::from(flows.end);
+            let clients = Clients::of(service.is_ipv4()).established;
+            establish(balancer, generator, service, clients, flows, None)?;
+        }
+        balancer.expect_established(connections)?;
+        balancer.forget_half_open_soon()
+    };
+    open(&mut balancer, generator, 0, 5)?;
+    let mut measured = passes(&mut balancer, generator, amount, cases)?;
+    open(&mut balancer, generator, 5, 7)?;
+    let cases = nat.iter().map(|service| cases::new_flow_of_many(service));
+    measured.extend(passes(&mut balancer, generator, amount, cases.collect())?);
+    Ok(measured)
+}
+
 /// A balancer that takes every SYN for part of a flood.
 pub(super) fn flood(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
-    let mut balancer = Balancer::load(CAPACITY, 0)?;
+    let mut balancer = Balancer::load(CAPACITY, CAPACITY_IPV6, 0)?;
     let mut cases = Vec::new();
     for service in services_of_all_modes() {
         // A new connection needs a port, flood or not.
@@ -89,7 +123,7 @@ pub(super) fn flood(generator: &mut Generator, amount: Amount) -> anyhow::Result
 
 /// One that has few services first, and then more and more.
 pub(super) fn many_services(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
-    let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+    let mut balancer = Balancer::load(CAPACITY, CAPACITY_IPV6, ANY_NUMBER)?;
     let mut measured = Vec::new();
     let mut services = Vec::new();
     for (round, &count) in (1..).zip(amount.services) {
@@ -130,8 +164,10 @@ fn passes(
             let sample = measure(case, balancer, generator, &mut alone, amount, pass)
                 .with_context(|| case.name.clone())?;
             samples.push(sample);
+            if matches!(case.flows, Packets::New) {
+                balancer.sweep_half_open()?;
+            }
         }
-        balancer.sweep_half_open()?;
     }
     Ok(cases.into_iter().zip(samples).collect())
 }

@@ -19,7 +19,7 @@ use super::frame::BALANCER;
 /// Test runs arrive on the loopback interface: what leaves there is `XDP_TX`.
 const LOOPBACK: u32 = 1;
 const MTU: u16 = 1500;
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 
 /// Backends of a service with a table of full size.
 const BACKENDS: u16 = 4;

@@ -66,7 +66,7 @@ impl Rig {
     /// With the connections of these services, which come first through the program in test runs.
     pub(super) fn new(services: Vec<Service>) -> anyhow::Result<Self> {
         let mut generator = Generator::load()?;
-        let mut balancer = Balancer::load(CAPACITY, ANY_NUMBER)?;
+        let mut balancer = Balancer::load(CAPACITY, CAPACITY, ANY_NUMBER)?;
         for service in &services {
             balancer.add(service.clone())?;
             let clients = Clients::of(service.is_ipv4()).established;
