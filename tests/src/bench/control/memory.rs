@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
+    fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
     path::Path,
 };
@@ -40,9 +40,15 @@ impl Memory {
         let mut programs = BTreeMap::new();
         let descriptors = format!("/proc/{process}/fdinfo");
         for entry in fs::read_dir(&descriptors).with_context(|| descriptors.clone())? {
-            let fields = Fields::read(&entry?.path())?;
-            fields.add("prog_id", &mut programs);
-            fields.add("map_id", &mut maps);
+            match Fields::read(&entry?.path()) {
+                Ok(fields) => {
+                    fields.add("prog_id", &mut programs);
+                    fields.add("map_id", &mut maps);
+                }
+                // A socket of a probe, closed meanwhile.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => return Err(error),
+            }
         }
         memory.programs = programs.values().sum();
         let flow_tables = add_pinned(daemon.pinned.path(), &mut maps)?;
@@ -83,6 +89,11 @@ impl Memory {
         }
         Ok(())
     }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let cause = error.downcast_ref::<io::Error>();
+    cause.is_some_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// `/proc/…/fdinfo/…` of a map or program.

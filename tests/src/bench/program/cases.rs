@@ -217,11 +217,11 @@ pub(super) fn new_flow(service: &Service) -> Case {
     }
 }
 
-/// The same when there are seven tenths as many connections as the connection table is made for.
-pub(super) fn new_flow_of_many(service: &Service) -> Case {
+/// The same with another connection table, or another number of connections in it.
+pub(super) fn new_flow_where(service: &Service, circumstances: &str) -> Case {
     let new = new_flow(service);
     Case {
-        name: format!("{}, at 70 % of capacity", new.name),
+        name: format!("{}, {circumstances}", new.name),
         goal: None,
         ..new
     }

@@ -91,6 +91,7 @@ fn figures(amount: Amount) -> anyhow::Result<(Vec<Figure>, Vec<ProgramSize>)> {
     let mut generator = Generator::load()?;
     let (mut measured, sizes) = phases::ordinary(&mut generator, amount)?;
     measured.extend(phases::opening(&mut generator, amount)?);
+    measured.extend(phases::opening_few(&mut generator, amount)?);
     measured.extend(phases::flood(&mut generator, amount)?);
     measured.extend(phases::many_services(&mut generator, amount)?);
     Ok((with_ratios(&measured), sizes))

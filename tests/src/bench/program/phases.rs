@@ -79,32 +79,60 @@ pub(super) fn opening(generator: &mut Generator, amount: Amount) -> anyhow::Resu
     for service in services.iter().chain(&scheduled) {
         balancer.add(service.clone())?;
     }
-    let nat: Vec<_> = services
-        .iter()
-        .filter(|service| service.forwarding == Forwarding::Nat)
-        .collect();
-    let open = |balancer: &mut Balancer, generator: &mut Generator, from: u32, to: u32| {
-        balancer.keep_half_open(HOUR)?;
-        let mut connections = 0;
-        for service in &nat {
-            let capacity = match service.is_ipv4() {
-                true => CAPACITY,
-                false => CAPACITY_IPV6,
-            };
-            let flows = capacity / 10 * from..capacity / 10 * to;
-            connections += u64::from(flows.end);
-            let clients = Clients::of(service.is_ipv4()).established;
-            establish(balancer, generator, service, clients, flows, None)?;
-        }
-        balancer.expect_established(connections)?;
-        balancer.forget_half_open_soon()
-    };
-    open(&mut balancer, generator, 0, 5)?;
+    let nat: Vec<_> = services.iter().filter(is_nat).collect();
+    let capacities = (CAPACITY, CAPACITY_IPV6);
+    fill(&mut balancer, generator, &nat, capacities, (0, 5))?;
     let mut measured = passes(&mut balancer, generator, amount, cases)?;
-    open(&mut balancer, generator, 5, 7)?;
-    let cases = nat.iter().map(|service| cases::new_flow_of_many(service));
-    measured.extend(passes(&mut balancer, generator, amount, cases.collect())?);
+    fill(&mut balancer, generator, &nat, capacities, (5, 7))?;
+    let nearly_full = |service| cases::new_flow_where(service, "at 70 % of capacity");
+    let cases = nat.iter().copied().map(nearly_full).collect();
+    measured.extend(passes(&mut balancer, generator, amount, cases)?);
     Ok(measured)
+}
+
+/// The same while half of a smaller table is full, that a cache may hold.
+pub(super) fn opening_few(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
+    const FEW: u32 = 250_000;
+    let mut balancer = Balancer::load(FEW, FEW, ANY_NUMBER)?;
+    let services = services_of_all_modes();
+    let nat: Vec<_> = services.iter().filter(is_nat).collect();
+    for &service in &nat {
+        balancer.add(service.clone())?;
+    }
+    fill(&mut balancer, generator, &nat, (FEW, FEW), (0, 5))?;
+    let name = format!("capacity {} k", FEW / 1000);
+    let small = |service| cases::new_flow_where(service, &name);
+    let cases = nat.iter().copied().map(small).collect();
+    passes(&mut balancer, generator, amount, cases)
+}
+
+fn is_nat(service: &&Service) -> bool {
+    service.forwarding == Forwarding::Nat
+}
+
+/// Opens connections of these services, from so many tenths of the IPv4 and IPv6 capacities to so
+/// many. Half-open ones of later on expire soon.
+fn fill(
+    balancer: &mut Balancer,
+    generator: &mut Generator,
+    services: &[&Service],
+    capacities: (u32, u32),
+    (from, to): (u32, u32),
+) -> anyhow::Result<()> {
+    balancer.keep_half_open(HOUR)?;
+    let mut connections = 0;
+    for service in services {
+        let capacity = match service.is_ipv4() {
+            true => capacities.0,
+            false => capacities.1,
+        };
+        let flows = capacity / 10 * from..capacity / 10 * to;
+        connections += u64::from(flows.end);
+        let clients = Clients::of(service.is_ipv4()).established;
+        establish(balancer, generator, service, clients, flows, None)?;
+    }
+    balancer.expect_established(connections)?;
+    balancer.forget_half_open_soon()
 }
 
 /// A balancer that takes every SYN for part of a flood.
