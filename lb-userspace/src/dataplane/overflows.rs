@@ -77,8 +77,8 @@ impl Overflows {
         })
     }
 
-    /// To be called every [`Overflows::INTERVAL`]; takes some ten milliseconds for a million connections, and
-    /// waits for the kernel meanwhile.
+    /// To be called every [`Overflows::INTERVAL`]; takes some ten milliseconds for a million
+    /// connections, and waits for the kernel meanwhile.
     ///
     /// # Errors
     ///

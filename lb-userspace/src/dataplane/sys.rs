@@ -55,7 +55,8 @@ pub(super) fn jiffy() -> io::Result<Duration> {
 }
 
 /// Returns when every packet that was in a BPF program has left it (an RCU grace period; some
-/// milliseconds).
+/// milliseconds). With one CPU the kernel does not wait: the packet has left it by the time that a
+/// process runs.
 ///
 /// # Errors
 ///
