@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use anyhow::Result;
+use aya::maps::{DevMapHash, Map, MapData};
 use lb_common::reason::Reason;
 use lb_userspace::{
     config::{InterfaceSettings, WantedMode},
@@ -18,12 +19,23 @@ use super::{
     step::{Arrival, Step},
     table::Tables,
     tally::Tally,
-    world::{SLOTS, sources, timeouts},
+    world::{INTERFACES, SLOTS, sources, timeouts},
 };
 use crate::{
     model::{FlowKey, Keys, Model, State},
     packets::{Testbed, ip, sysctl},
 };
+
+/// Packets come in by every interface, attached or not, and may leave by it: the daemon allows it for
+/// those that it is attached to, and for next hops.
+fn allow_redirects(testbed: &Testbed) -> Result<()> {
+    let map = MapData::from_pin(testbed.maps().join("TX_PORTS"))?;
+    let mut ports: DevMapHash<_> = Map::from_map_data(map)?.try_into()?;
+    for ifindex in INTERFACES {
+        ports.insert(ifindex, ifindex, None, 0)?;
+    }
+    Ok(())
+}
 
 /// Room for many more connections than a scene makes, so that none is without a place.
 const FLOWS: u32 = 2_000;
@@ -94,6 +106,7 @@ impl Rig {
             mode: WantedMode::Native,
         }));
         testbed.apply(&keeper());
+        allow_redirects(&testbed)?;
         let tables = Tables::open(&testbed.maps(), keys)?;
         let last_hops = LastHops::open(&testbed)?;
         let meters = Meters::open(&testbed.maps())?;
