@@ -421,5 +421,16 @@ impl core::fmt::Debug for State {
     }
 }
 
+// The sets say the same as the ranges that packets are judged by.
+const _: () = {
+    let mut bits = 0;
+    while bits < State::COUNT as u8 {
+        let state = State(bits);
+        assert!(State::LIVE.has(state) == state.is_live());
+        assert!(State::HALF_OPEN.has(state) == state.is_half_open());
+        bits += 1;
+    }
+};
+
 #[cfg(test)]
 mod tests;

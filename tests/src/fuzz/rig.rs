@@ -26,17 +26,6 @@ use crate::{
     packets::{Testbed, ip, sysctl},
 };
 
-/// Packets come in by every interface, attached or not, and may leave by it: the daemon allows it for
-/// those that it is attached to, and for next hops.
-fn allow_redirects(testbed: &Testbed) -> Result<()> {
-    let map = MapData::from_pin(testbed.maps().join("TX_PORTS"))?;
-    let mut ports: DevMapHash<_> = Map::from_map_data(map)?.try_into()?;
-    for ifindex in INTERFACES {
-        ports.insert(ifindex, ifindex, None, 0)?;
-    }
-    Ok(())
-}
-
 /// Room for many more connections than a scene makes, so that none is without a place.
 const FLOWS: u32 = 2_000;
 
@@ -349,4 +338,15 @@ fn clearing(model: &Model) -> Vec<MapWrite> {
             .map(|(service, _)| MapWrite::ClearService { service }),
     );
     writes
+}
+
+/// Packets come in by every interface, attached or not, and may leave by it: the daemon allows it for
+/// those that it is attached to, and for next hops.
+fn allow_redirects(testbed: &Testbed) -> Result<()> {
+    let map = MapData::from_pin(testbed.maps().join("TX_PORTS"))?;
+    let mut ports: DevMapHash<_> = Map::from_map_data(map)?.try_into()?;
+    for ifindex in INTERFACES {
+        ports.insert(ifindex, ifindex, None, 0)?;
+    }
+    Ok(())
 }
