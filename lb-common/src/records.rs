@@ -9,7 +9,7 @@ use crate::tcp::TimeoutClass;
 
 /// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
 /// below a directory of this name and never adopts those of another.
-pub const LAYOUT_VERSION: u32 = 4;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
 pub const MAX_SERVICES: u32 = 1024;

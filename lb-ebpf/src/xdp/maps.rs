@@ -17,8 +17,8 @@ use lb_common::{
     reason::Reason,
     records::{
         BACKEND_LINES, Backend, BackendCounters, Hop, LISTEN_LINES, MAX_BACKENDS, MAX_LAST_HOPS,
-        MAX_SERVICES, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot, SlotPair,
-        Tunnel, pairs_in_half, program,
+        MAX_SERVICES, MAX_SLOTS, MAX_SNAT_ADDRESSES, SAMPLE_BYTES, Sample, Service, Settings, Slot,
+        SlotPair, Tunnel, pairs_in_half, program,
     },
     snat::{BUCKETS, SnatPool},
 };
@@ -103,9 +103,20 @@ pub(crate) static FLOWS6: Array<Bucket6<SharedWord>> = Array::with_max_entries(1
 pub(crate) static FLOW_OVERFLOWS4: Array<SharedWord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(crate) static FLOW_OVERFLOWS6: Array<SharedWord> = Array::with_max_entries(1, BPF_F_MMAPABLE);
-/// Slot tables by service id: each an array of two halves, made with the service.
+/// Slot tables of [`MAX_SLOTS`] slots, by service id: each an array of two halves, made with the
+/// service. All have one size, so that the kernel makes instructions of a lookup in them.
 #[btf_map]
 static SLOT_TABLES: btf_maps::ArrayOfMaps<
+    btf_maps::Array<
+        SlotPair,
+        { 2 * pairs_in_half(MAX_SLOTS) as usize },
+        { BPF_F_MMAPABLE as usize },
+    >,
+    { MAX_SERVICES as usize },
+> = btf_maps::ArrayOfMaps::new();
+/// Those of fewer slots: a lookup is a call.
+#[btf_map]
+static SMALL_SLOT_TABLES: btf_maps::ArrayOfMaps<
     btf_maps::Array<SlotPair, 1, { BPF_F_MMAPABLE as usize | BPF_F_INNER_MAP }>,
     { MAX_SERVICES as usize },
 > = btf_maps::ArrayOfMaps::new();
@@ -315,7 +326,11 @@ const LAST_HOP_RACERS: u32 = 4;
 pub(crate) fn slot(id: u16, service: &Service, hash: u64) -> Option<Slot> {
     let slot = fast_range((hash >> 32) as u32, service.slots);
     let index = service.half * pairs_in_half(service.slots) + slot / 2;
-    let pair = SLOT_TABLES.get_value(u32::from(id), &index)?;
+    let id = u32::from(id);
+    let pair = match service.slots {
+        MAX_SLOTS => SLOT_TABLES.get_value(id, &index),
+        _ => SMALL_SLOT_TABLES.get_value(id, &index),
+    }?;
     pair.slots.get((slot % 2) as usize).copied()
 }
 

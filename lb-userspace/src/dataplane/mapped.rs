@@ -2,15 +2,18 @@
 
 use std::{
     io,
-    os::fd::{AsRawFd as _, BorrowedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd},
     ptr::NonNull,
     sync::atomic::AtomicU64,
 };
 
+use aya::maps::MapData;
 use lb_common::{
     endpoints::Line,
     flow::{Bucket4, Bucket6},
 };
+
+use super::DataPlaneError;
 
 /// Types that may be laid over shared map memory.
 ///
@@ -73,7 +76,6 @@ impl<T: Shared> MappedArray<T> {
     /// An array of no map, all zero.
     #[cfg(test)]
     pub(super) fn in_memory(entries: u32) -> io::Result<Self> {
-        use std::os::fd::AsFd as _;
         let file = tempfile::tempfile()?;
         file.set_len(Self::bytes(entries as usize) as u64)?;
         Self::new(file.as_fd(), entries)
@@ -98,4 +100,14 @@ impl<T> Drop for MappedArray<T> {
         // mapped cannot fail.
         unsafe { libc::munmap(self.start.as_ptr().cast(), bytes) };
     }
+}
+
+/// Maps an array; its name is for messages.
+pub(super) fn mapped<T: Shared>(
+    data: &MapData,
+    entries: u32,
+    name: &str,
+) -> Result<MappedArray<T>, DataPlaneError> {
+    MappedArray::new(data.fd().as_fd(), entries)
+        .map_err(|error| DataPlaneError::new(format!("map {name} into memory"), error))
 }

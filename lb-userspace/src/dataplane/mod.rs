@@ -26,6 +26,7 @@ mod programs;
 mod reader;
 mod removal;
 mod samples;
+mod slot_tables;
 mod snat;
 mod sys;
 mod tx_ports;

@@ -154,6 +154,7 @@ pub(super) const MAPS: &[PinnedMap] = &[
     sized_by_setting(FLOW_OVERFLOWS4, 8),
     sized_by_setting(FLOW_OVERFLOWS6, 8),
     map("SLOT_TABLES", 4, 4, MAX_SERVICES),
+    map("SMALL_SLOT_TABLES", 4, 4, MAX_SERVICES),
     map(
         "BACKEND_COUNTERS",
         4,

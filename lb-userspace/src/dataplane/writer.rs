@@ -1,35 +1,32 @@
 //! Executes a plan's steps on the maps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap as Index},
+    collections::BTreeSet,
     io,
     net::SocketAddr,
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
-use aya::maps::{Array, ArrayOfMaps, IterableMap as _, Map, MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use lb_common::{
     reason::Reason,
-    records::{self, BACKEND_LINES, LISTEN_LINES, MAX_BACKENDS, MAX_SERVICES, pairs_in_half},
+    records::{self, BACKEND_LINES, LISTEN_LINES, MAX_BACKENDS, MAX_SERVICES},
 };
 
-use tracing::debug;
-
 use super::{
-    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer, batch, convert,
+    BackendRecord, DataPlaneError, MapWrite, ServiceRecord, Slot, Writer, convert,
     counters::Counters,
     endpoints::{EndpointTable, ServiceAddresses},
     kernel::map_data,
-    mapped::MappedArray,
+    mapped::{MappedArray, mapped},
     plain::{Plain, words},
     ports::PortTables,
     samples::Samples,
+    slot_tables::SlotTables,
     snat::SnatWriter,
-    sys,
     tx_ports::TxPorts,
 };
 use crate::model::{BackendIndex, Forwarding, ServiceId};
@@ -40,24 +37,11 @@ const PORT_AND_UNTRACKED: usize = 7;
 /// Word of a [`lb_common::records::Backend`] that holds the service id: 0 there means no record.
 const BACKEND_SERVICE: usize = 6;
 
-/// `BPF_F_MMAPABLE | BPF_F_INNER_MAP`, as the program's template has it.
-const SLOT_TABLE_FLAGS: u32 = 1 << 10 | 1 << 12;
-
-type SlotTable = Array<MapData, u64>;
-
-/// Slot tables that are installed together: each is an open file until then.
-const MOST_WAITING: usize = 128;
-
 /// The aya side of [`Writer`].
 pub struct KernelWriter {
     services: MappedArray<[AtomicU64; 8]>,
     backends: MappedArray<[AtomicU64; 8]>,
-    slot_tables: ArrayOfMaps<MapData, SlotTable>,
-    /// The same map, for what aya has no call for.
-    slot_tables_data: MapData,
-    tables: Index<ServiceId, Table>,
-    /// Slot tables that are made, and installed before anything else is written.
-    waiting: BTreeMap<ServiceId, SlotTable>,
+    slot_tables: SlotTables,
     listens: EndpointTable,
     addresses: ServiceAddresses,
     repliers: EndpointTable,
@@ -69,32 +53,19 @@ pub struct KernelWriter {
     snat: SnatWriter,
 }
 
-/// A service's slot table in memory: pairs of slots, two halves.
-struct Table {
-    pairs: MappedArray<AtomicU64>,
-    slots: u32,
-}
-
 impl KernelWriter {
     pub(super) fn new(
         open: &mut impl FnMut(&'static str) -> Result<Map, DataPlaneError>,
         ports: PortTables,
         samples: Arc<Samples>,
     ) -> Result<Self, DataPlaneError> {
-        let opened = |name: &'static str| {
-            move |error: MapError| DataPlaneError::new(format!("open map {name}"), error)
-        };
+        let opened = |error: MapError| DataPlaneError::new("open map TUNNELS", error);
         let services = map_data(open("SERVICES")?)?;
         let backends = map_data(open("BACKENDS")?)?;
         Ok(Self {
             services: mapped(&services, MAX_SERVICES, "SERVICES")?,
             backends: mapped(&backends, MAX_BACKENDS, "BACKENDS")?,
-            slot_tables: open("SLOT_TABLES")?
-                .try_into()
-                .map_err(opened("SLOT_TABLES"))?,
-            slot_tables_data: map_data(open("SLOT_TABLES")?)?,
-            tables: Index::new(),
-            waiting: BTreeMap::new(),
+            slot_tables: SlotTables::new(open)?,
             listens: EndpointTable::new(open, ["LISTENS4", "LISTENS6"], LISTEN_LINES)?,
             addresses: ServiceAddresses::new(open)?,
             repliers: EndpointTable::new(open, ["REPLIERS4", "REPLIERS6"], BACKEND_LINES)?,
@@ -102,100 +73,24 @@ impl KernelWriter {
             reason_counters: Counters::new(open("REASON_COUNTERS")?)?,
             samples,
             tx_ports: TxPorts::new(open(TxPorts::NAME)?)?,
-            tunnels: open("TUNNELS")?.try_into().map_err(opened("TUNNELS"))?,
+            tunnels: open("TUNNELS")?.try_into().map_err(opened)?,
             snat: SnatWriter::new(open, ports)?,
         })
     }
 
-    fn create_table(&mut self, service: ServiceId, slots: u32) -> Result<(), DataPlaneError> {
-        let entries = 2 * pairs_in_half(slots);
-        let make = || {
-            SlotTable::create(entries, SLOT_TABLE_FLAGS)
-                .map_err(|error| DataPlaneError::new("make a slot table", error))
-        };
-        let table = match self.slot_tables.get(&u32::from(service.0), 0) {
-            Ok(table) if table.len() == entries => table,
-            Ok(_) => {
-                let table = make()?;
-                self.install_table(service, &table)?;
-                table
-            }
-            Err(MapError::KeyNotFound) => {
-                let table = make()?;
-                let pairs = mapped(table.map(), entries, "slot table")?;
-                self.tables.insert(service, Table { pairs, slots });
-                self.waiting.insert(service, table);
-                return if self.waiting.len() < MOST_WAITING {
-                    Ok(())
-                } else {
-                    self.install_tables()
-                };
-            }
-            Err(error) => return Err(DataPlaneError::new("find a slot table", error)),
-        };
-        let pairs = mapped(table.map(), entries, "slot table")?;
-        self.tables.insert(service, Table { pairs, slots });
-        Ok(())
-    }
-
-    /// Installs the tables that wait for it, so that the kernel waits for RCU once for all of them.
-    fn install_tables(&mut self) -> Result<(), DataPlaneError> {
-        if self.waiting.len() > 1 {
-            let ids: Vec<_> = self.waiting.keys().map(|id| u32::from(id.0)).collect();
-            let tables: Vec<_> = self
-                .waiting
-                .values()
-                .map(|t| t.map().fd().as_fd())
-                .collect();
-            match batch::install_maps(self.slot_tables_data.fd().as_fd(), &ids, &tables) {
-                Ok(()) => self.waiting.clear(),
-                // Before Linux 5.19 there is no such call for maps of maps.
-                Err(error) => debug!(%error, "slot tables are installed one by one"),
-            }
-        }
-        while let Some((service, table)) = self.waiting.pop_first() {
-            if let Err(error) = self.install_table(service, &table) {
-                self.waiting.insert(service, table);
-                return Err(error);
-            }
-        }
-        Ok(())
-    }
-
-    fn install_table(
-        &mut self,
-        service: ServiceId,
-        table: &SlotTable,
-    ) -> Result<(), DataPlaneError> {
-        self.slot_tables
-            .set(u32::from(service.0), table, 0)
-            .map_err(|error| DataPlaneError::new("install a slot table", error))
-    }
-
     /// Writes the half that no packet reads, then makes it the one in use.
     fn write_table(&mut self, service: ServiceId, slots: &[Slot]) -> Result<(), DataPlaneError> {
-        let missing =
-            |what| DataPlaneError::new(format!("write the slots of service {}", service.0), what);
-        let table = self
-            .tables
-            .get(&service)
-            .ok_or_else(|| missing("there is no slot table"))?;
-        if table.slots as usize != slots.len() {
-            return Err(missing("the slot table has another size"));
-        }
-        let words = record(&self.services, service.0).ok_or_else(|| missing("no such record"))?;
-        let word = words[SLOTS_AND_HALF].load(Ordering::Acquire);
-        let (slots_in_use, half) = split(word);
+        let words = record(&self.services, service.0).ok_or_else(|| {
+            DataPlaneError::new(format!("write service {}", service.0), "no such record")
+        })?;
+        let (slots_in_use, half) = split(words[SLOTS_AND_HALF].load(Ordering::Acquire));
         let idle = 1 - (half & 1);
-        let start = (idle * pairs_in_half(table.slots)) as usize;
-        let half_of_table = table.pairs.as_slice().iter().skip(start);
-        for (pair, slots) in half_of_table.zip(slots.chunks(2)) {
-            let first = convert::slot(&slots[0]);
-            let second = slots.get(1).map(convert::slot).unwrap_or_default();
-            pair.store(pair_word(first, second), Ordering::Relaxed);
-        }
-        words[SLOTS_AND_HALF].store(join(slots_in_use, idle), Ordering::Release);
-        Ok(())
+        self.slot_tables.write(service, idle, slots)?;
+        // A record that is in use goes over to a table of another size at the same stroke.
+        let size = slots.len() as u32;
+        let in_use = if slots_in_use == 0 { 0 } else { size };
+        words[SLOTS_AND_HALF].store(join(in_use, idle), Ordering::Release);
+        self.slot_tables.remove_other(service, size)
     }
 
     fn write_service(&mut self, service: ServiceId, wanted: &ServiceRecord) -> Option<()> {
@@ -310,19 +205,15 @@ impl KernelWriter {
 impl Writer for KernelWriter {
     fn apply(&mut self, write: &MapWrite) -> Result<(), DataPlaneError> {
         if !matches!(write, MapWrite::CreateTable { .. }) {
-            self.install_tables()?;
+            self.slot_tables.install()?;
         }
         let failed = |error: MapError| DataPlaneError::new(format!("apply {write:?}"), error);
         let cannot_clear =
             |error: io::Error| DataPlaneError::new(format!("apply {write:?}"), error);
         match write {
-            MapWrite::CreateTable { service, slots } => self.create_table(*service, *slots),
+            MapWrite::CreateTable { service, slots } => self.slot_tables.create(*service, *slots),
             MapWrite::WriteTable { service, slots } => self.write_table(*service, slots),
-            MapWrite::RemoveTable { service } => {
-                self.tables.remove(service);
-                sys::delete_element(self.slot_tables_data.fd().as_fd(), u32::from(service.0))
-                    .map_err(|error| DataPlaneError::new("remove a slot table", error))
-            }
+            MapWrite::RemoveTable { service } => self.slot_tables.remove(*service),
             MapWrite::WriteService { service, record } => {
                 let tunnel = Plain(convert::tunnel(&record.tunnel));
                 self.tunnels
@@ -368,15 +259,6 @@ impl Writer for KernelWriter {
     }
 }
 
-fn mapped<T: super::mapped::Shared>(
-    data: &MapData,
-    entries: u32,
-    name: &str,
-) -> Result<MappedArray<T>, DataPlaneError> {
-    MappedArray::new(data.fd().as_fd(), entries)
-        .map_err(|error| DataPlaneError::new(format!("map {name} into memory"), error))
-}
-
 fn record(records: &MappedArray<[AtomicU64; 8]>, index: u16) -> Option<&[AtomicU64; 8]> {
     records.as_slice().get(usize::from(index))
 }
@@ -419,16 +301,6 @@ fn gaps(end: u16, keep: impl Iterator<Item = u16>) -> impl Iterator<Item = (u16,
             gap
         })
         .filter(|(_, count)| *count > 0)
-}
-
-/// Two slots as they stand in a [`lb_common::records::SlotPair`].
-fn pair_word(first: records::Slot, second: records::Slot) -> u64 {
-    let bytes = |number: u16| number.to_ne_bytes();
-    let [a, b] = bytes(first.primary);
-    let [c, d] = bytes(first.secondary);
-    let [e, f] = bytes(second.primary);
-    let [g, h] = bytes(second.secondary);
-    u64::from_ne_bytes([a, b, c, d, e, f, g, h])
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub(super) const INTERFACES: [u32; 3] = [1, 10, 20];
 
 /// Slots of the tables, by service id from 1: a table is made once and kept, because making one
 /// waits for the kernel.
-pub(super) const SLOTS: [u32; 8] = [252, 7, 251, 64, 1021, 13, 509, 100];
+pub(super) const SLOTS: [u32; 8] = [65_537, 7, 251, 64, 1021, 13, 509, 100];
 
 const MODES: [Forwarding; 5] = [
     Forwarding::Nat,

@@ -13,6 +13,19 @@ use lb_userspace::{
 const SLOTS: u32 = 65_537;
 const CONNECTIONS: u32 = 40_000;
 
+fn service_record(listen: &str, slots: u32) -> ServiceRecord {
+    ServiceRecord {
+        listen: address(listen),
+        forwarding: Forwarding::Nat,
+        scheduler: Scheduler::Maglev,
+        slots,
+        timeouts: timeouts(),
+        snat: Vec::new(),
+        tunnel: Default::default(),
+        no_backend: Default::default(),
+    }
+}
+
 /// Writes a service with a table of full size in which backend `n` owns `weights[n]` of every
 /// sum of weights slots.
 fn full_table(
@@ -32,16 +45,7 @@ fn full_table(
     });
     testbed.apply(&MapWrite::WriteService {
         service,
-        record: ServiceRecord {
-            listen: address(listen),
-            forwarding: Forwarding::Nat,
-            scheduler: Scheduler::Maglev,
-            slots: SLOTS,
-            timeouts: timeouts(),
-            snat: Vec::new(),
-            tunnel: Default::default(),
-            no_backend: Default::default(),
-        },
+        record: service_record(listen, SLOTS),
     });
     let pattern: Vec<u16> = backends
         .iter()
@@ -105,5 +109,50 @@ fn equal_backends_get_equal_shares() {
             let deviation = connections.abs_diff(CONNECTIONS / 4);
             assert!(deviation <= CONNECTIONS / 4 / 20, "{spread:?}");
         }
+    }
+}
+
+/// A service may get a table of another size at any time. Where a small one follows a full one or
+/// the other way round, connections are taken throughout.
+#[test]
+fn a_table_may_change_its_size() {
+    const SIZES: [u32; 6] = [SLOTS, 252, 1009, SLOTS, 251, SLOTS];
+    let servers = ["10.0.0.1:80", "10.0.0.2:80"];
+    let mut testbed = Testbed::new();
+    testbed.add_service(WEB, LISTEN, &[(1, servers[0]), (2, servers[1])]);
+    testbed.share(WEB, &[1]);
+    let mut clients = 0;
+    let mut all_go_to = |testbed: &mut Testbed, server: &str| {
+        for _ in 0..300 {
+            clients += 1;
+            let backend = testbed.request(client(clients), address(LISTEN), SYN);
+            assert_eq!(backend, address(server));
+        }
+    };
+    all_go_to(&mut testbed, servers[0]);
+    let mut before = 252;
+    for (n, slots) in (1..).zip(SIZES) {
+        testbed.apply(&MapWrite::CreateTable {
+            service: WEB,
+            slots,
+        });
+        if (before == SLOTS) != (slots == SLOTS) {
+            all_go_to(&mut testbed, servers[(n - 1) % 2]);
+        }
+        let slot = Slot {
+            primary: Some(BackendIndex(1 + n as u16 % 2)),
+            secondary: None,
+        };
+        testbed.apply(&MapWrite::WriteTable {
+            service: WEB,
+            slots: vec![slot; slots as usize].into(),
+        });
+        all_go_to(&mut testbed, servers[n % 2]);
+        testbed.apply(&MapWrite::WriteService {
+            service: WEB,
+            record: service_record(LISTEN, slots),
+        });
+        all_go_to(&mut testbed, servers[n % 2]);
+        before = slots;
     }
 }

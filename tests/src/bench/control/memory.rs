@@ -129,7 +129,7 @@ fn add_pinned(directory: &Path, maps: &mut BTreeMap<u64, u64>) -> anyhow::Result
             if name.is_some_and(|name| name.starts_with("FLOWS") || name.starts_with("FLOW_")) {
                 flow_tables.insert(u64::from(info.id()));
             }
-            if name == Some("SLOT_TABLES") {
+            if name.is_some_and(|name| name.ends_with("SLOT_TABLES")) {
                 add_slot_tables(&path, maps)?;
             }
         }
