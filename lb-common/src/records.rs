@@ -256,6 +256,8 @@ impl Backend {
     pub const IPV6: u16 = 2;
     /// Its service's forwarding is [`forwarding::FULL_NAT`].
     pub const FULL_NAT: u16 = 4;
+    /// Backends of other services have the same address and port.
+    pub const SHARES_ADDRESS: u16 = 8;
 }
 
 /// Counters of a backend: one CPU's in the map, sums of them elsewhere. Bytes are those of the IP packets.

@@ -110,7 +110,7 @@ fn open<F: Family>(
         return Err(target.drop(Reason::UnexpectedSynAck));
     }
     let (index, backend) = select::owner(slot).ok_or_else(|| target.unserved(Reason::NoBackend))?;
-    if !target.is_one_way() {
+    if !target.is_one_way() && backend.flags & Backend::SHARES_ADDRESS != 0 {
         collision::clear::<F>(segment, index, backend, now)
             .map_err(|reason| target.drop(reason))?;
     }

@@ -87,7 +87,8 @@ pub(super) fn backend(record: &BackendRecord) -> records::Backend {
             | flag(
                 record.forwarding == Forwarding::FullNat,
                 records::Backend::FULL_NAT,
-            ),
+            )
+            | flag(record.shares_address, records::Backend::SHARES_ADDRESS),
         max_packet: record.max_packet,
         reserved: 0,
     }

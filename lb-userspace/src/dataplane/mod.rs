@@ -176,6 +176,8 @@ pub struct BackendRecord {
     pub max_packet: u16,
     /// The next backend record with the same address and port, in another service.
     pub next_with_same_address: Option<BackendIndex>,
+    /// Whether there are other such records, before this one or behind it.
+    pub shares_address: bool,
 }
 
 impl BackendRecord {

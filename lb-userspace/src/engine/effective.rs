@@ -286,6 +286,7 @@ fn add_backends(
             accepts_new: standing.accepts_new(),
             next_hop: next_hop.as_ref().ok().cloned(),
             next_with_same_address: None,
+            shares_address: false,
         };
         effective.maps.backends.insert(known.index, record);
         let backend = EffectiveBackend {
@@ -365,6 +366,10 @@ fn chain_endpoints(maps: &mut Maps) {
     for (before, index) in links {
         if let Some(record) = maps.backends.get_mut(&before) {
             record.next_with_same_address = Some(index);
+            record.shares_address = true;
+        }
+        if let Some(record) = maps.backends.get_mut(&index) {
+            record.shares_address = true;
         }
     }
 }

@@ -126,7 +126,8 @@ impl Reasons<'_> {
                 format!("{name}: backend {} has no next hop: {why}", now.name)
             }
             ((Some(old), Some(new)), _)
-                if old.next_with_same_address != new.next_with_same_address =>
+                if old.next_with_same_address != new.next_with_same_address
+                    || old.shares_address != new.shares_address =>
             {
                 format!(
                     "{name}: other services that share backend {} ({}) have changed",

@@ -133,6 +133,7 @@ impl World {
             next_hop: next_hop(random, index),
             max_packet: max_packet(random),
             next_with_same_address: None,
+            shares_address: false,
         };
         self.backends.insert(index, record);
         Some(index)
@@ -217,6 +218,7 @@ impl World {
             backend: index,
             record: BackendRecord {
                 next_with_same_address: behind.next().copied(),
+                shares_address: chain.len() > 1,
                 ..record.clone()
             },
         }

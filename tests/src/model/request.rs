@@ -166,7 +166,7 @@ impl Model {
         else {
             return Err(no_backend(service));
         };
-        if service.record.forwarding == Forwarding::Nat {
+        if service.record.forwarding == Forwarding::Nat && backend.shares_address {
             for (other, record) in self.config.chain(backend.address) {
                 if record.service == service.id || record.forwarding != Forwarding::Nat {
                     continue;

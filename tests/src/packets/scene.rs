@@ -202,6 +202,7 @@ impl Testbed {
             accepts_new: true,
             next_hop: Some(next_hop(index, LOOPBACK, &[])),
             next_with_same_address: None,
+            shares_address: false,
         };
         change(&mut record);
         self.apply(&MapWrite::WriteBackend {

@@ -38,9 +38,13 @@ impl Shared {
         }
         // Who is added last is the head of the chain.
         let [first, second] = services;
-        testbed.write_backend(second.id, listens[1], second.backend.0, server, |backend| {
-            backend.next_with_same_address = Some(first.backend);
-        });
+        for (service, next) in [(first, None), (second, Some(first.backend))] {
+            let listen = listens[usize::from(service.id.0) - 1];
+            testbed.write_backend(service.id, listen, service.backend.0, server, |backend| {
+                backend.next_with_same_address = next;
+                backend.shares_address = true;
+            });
+        }
         Self {
             testbed,
             services,

@@ -45,6 +45,9 @@ fn a_start_brings_the_file_into_effect() {
         life.backend("tls", "tls-1").index,
     ];
     assert_eq!(chain(&maps, address("10.0.0.1:80")), shared);
+    for (index, record) in &maps.backends {
+        assert_eq!(record.shares_address, shared.contains(index), "{index:?}");
+    }
     assert_eq!(targets(&life.snapshot()).len(), 6);
     assert_eq!(wanted_addresses(&life.snapshot()).len(), 5);
 }
@@ -454,6 +457,7 @@ fn only_backends_that_answer_through_us_are_chained() {
     let maps = kernel.maps();
     let chained = chain(&maps, address("10.0.0.1:80"));
     assert_eq!(chained, [life.backend("tls", "tls-1").index]);
+    assert!(!maps.backends.values().any(|record| record.shares_address));
     assert_eq!(chain(&maps, address("10.0.0.2:80")), []);
     life.core.change(Change::Replace(two_services())).unwrap();
     assert_eq!(chain(&kernel.maps(), address("10.0.0.1:80")).len(), 2);

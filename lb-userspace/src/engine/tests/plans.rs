@@ -1,10 +1,11 @@
 //! Plans between random states: complete, and sound at every step.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::{prelude::*, sample::Index};
 
 use super::*;
+use crate::dataplane::{BackendRecord, ServiceRecord};
 
 /// Everything that the effective state is made of, changed by random events.
 #[derive(Clone, Default)]
@@ -196,6 +197,7 @@ fn two_states() -> impl Strategy<Value = (Effective, Effective)> {
 fn assert_undisturbed(maps: &Maps, old: &Maps, new: &Maps) {
     assert_sound(maps);
     assert_families(maps, new);
+    assert_rivals_known(maps, new);
     for (index, record) in &old.backends {
         let stays = new.backends.get(index);
         if stays.is_some_and(|stays| record.is_in_chain() && stays.is_in_chain()) {
@@ -211,6 +213,43 @@ fn assert_undisturbed(maps: &Maps, old: &Maps, new: &Maps) {
             assert_eq!(maps.listens.get(address), Some(id));
             assert!(maps.tables[id].slots.is_some());
             assert_eq!(Some(maps.services[id].slots), size(maps));
+        }
+    }
+}
+
+/// Of two backends that see replies, stay, and are given connections, none takes itself for the
+/// only one at its address.
+fn assert_rivals_known(maps: &Maps, new: &Maps) {
+    let mut named: BTreeMap<SocketAddr, BTreeSet<BackendIndex>> = BTreeMap::new();
+    for (id, table) in &maps.tables {
+        let sees_replies = |service: &ServiceRecord| service.forwarding.sees_replies();
+        if !maps.services.get(id).is_some_and(sees_replies) {
+            continue;
+        }
+        for index in table
+            .slots
+            .iter()
+            .flat_map(|slots| slots.iter())
+            .flat_map(|s| s.primary)
+        {
+            if new
+                .backends
+                .get(&index)
+                .is_some_and(BackendRecord::is_in_chain)
+            {
+                named
+                    .entry(maps.backends[&index].address)
+                    .or_default()
+                    .insert(index);
+            }
+        }
+    }
+    for (address, sharers) in named.iter().filter(|(_, sharers)| sharers.len() > 1) {
+        for index in sharers {
+            assert!(
+                maps.backends[index].shares_address,
+                "{index:?} is not alone at {address}"
+            );
         }
     }
 }

@@ -69,6 +69,7 @@ fn fill(plane: &mut DataPlane) -> anyhow::Result<()> {
             }),
             max_packet: 0,
             next_with_same_address: None,
+            shares_address: false,
         },
     })?;
     let mut generator = Generator::load()?;

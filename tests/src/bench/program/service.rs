@@ -177,6 +177,7 @@ impl Service {
                 mtu: MTU,
             }),
             next_with_same_address: None,
+            shares_address: false,
         }
     }
 
