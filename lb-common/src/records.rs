@@ -197,30 +197,140 @@ pub struct VlanTag {
     pub tci: [u8; 2],
 }
 
+impl VlanTag {
+    #[inline(always)]
+    const fn number(self) -> u32 {
+        let ([a, b], [c, d]) = (self.tpid, self.tci);
+        u32::from_ne_bytes([a, b, c, d])
+    }
+
+    #[inline(always)]
+    const fn from_number(number: u32) -> Self {
+        let [a, b, c, d] = number.to_ne_bytes();
+        Self {
+            tpid: [a, b],
+            tci: [c, d],
+        }
+    }
+}
+
+/// An Ethernet address as a number, which is copied and compared at one stroke: of its three pairs of
+/// bytes, as they stand in memory, the first is the lowest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mac(u64);
+
+impl Mac {
+    #[inline(always)]
+    #[must_use]
+    pub const fn new([a, b, c, d, e, f]: [u8; 6]) -> Self {
+        Self::of_pairs([
+            u16::from_ne_bytes([a, b]),
+            u16::from_ne_bytes([c, d]),
+            u16::from_ne_bytes([e, f]),
+        ])
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn of_pairs([first, second, third]: [u16; 3]) -> Self {
+        Self(first as u64 | (second as u64) << 16 | (third as u64) << 32)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn pairs(self) -> [u16; 3] {
+        [self.0 as u16, (self.0 >> 16) as u16, (self.0 >> 32) as u16]
+    }
+
+    #[must_use]
+    pub const fn bytes(self) -> [u8; 6] {
+        let [first, second, third] = self.pairs();
+        let [[a, b], [c, d], [e, f]] = [
+            first.to_ne_bytes(),
+            second.to_ne_bytes(),
+            third.to_ne_bytes(),
+        ];
+        [a, b, c, d, e, f]
+    }
+}
+
 /// A way out: what the Ethernet header is to say, and where it is to leave.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Hop {
-    pub destination: [u8; 6],
-    /// MTU towards it in bytes; 0 where it is not known.
-    pub mtu: u16,
-    pub source: [u8; 6],
-    /// How many of `tags` are in use, 0 to 2.
-    pub tag_count: u16,
-    /// Outermost first.
-    pub tags: [VlanTag; 2],
-    /// 0: there is no way out known.
-    pub ifindex: u32,
-    pub reserved: u32,
+    destination: u64,
+    /// With the number of tags in its upper 16 bits.
+    source: u64,
+    tags: u64,
+    ifindex: u64,
 }
 
 impl Hop {
+    const TAG_COUNT_AT: u32 = 48;
+
+    /// Without VLAN tags, through an interface that is not 0.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(destination: Mac, source: Mac, ifindex: u32) -> Self {
+        Self {
+            destination: destination.0,
+            source: source.0,
+            tags: 0,
+            ifindex: ifindex as u64,
+        }
+    }
+
+    /// With the first `count` of these tags, at most 2, the outermost first.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tagged(self, count: u16, [outer, inner]: [VlanTag; 2]) -> Self {
+        Self {
+            source: self.source | (count as u64) << Self::TAG_COUNT_AT,
+            tags: outer.number() as u64 | (inner.number() as u64) << 32,
+            ..self
+        }
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn destination(&self) -> Mac {
+        Mac(self.destination)
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn source(&self) -> Mac {
+        Mac(self.source & ((1 << Self::TAG_COUNT_AT) - 1))
+    }
+
+    /// How many of its tags are in use.
+    #[inline(always)]
+    #[must_use]
+    pub const fn tag_count(&self) -> u16 {
+        (self.source >> Self::TAG_COUNT_AT) as u16
+    }
+
+    #[inline(always)]
+    #[must_use]
+    pub const fn tags(&self) -> [VlanTag; 2] {
+        [
+            VlanTag::from_number(self.tags as u32),
+            VlanTag::from_number((self.tags >> 32) as u32),
+        ]
+    }
+
+    /// 0: there is no way out known.
+    #[inline(always)]
+    #[must_use]
+    pub const fn ifindex(&self) -> u32 {
+        self.ifindex as u32
+    }
+
     /// Of the station that it leads to, where its addresses differ from others' most often.
     #[inline(always)]
     #[must_use]
     pub const fn hash(&self) -> u32 {
-        let [_, _, a, b, c, d] = self.destination;
-        let station = u32::from_ne_bytes([a, b, c, d]) ^ self.ifindex << 24;
+        let station = (self.destination >> 16) as u32 ^ self.ifindex() << 24;
         station.wrapping_mul(0x9e37_79b9) >> 8
     }
 }
@@ -312,3 +422,35 @@ const _: () = assert!(size_of::<Hop>() == 32);
 const _: () = assert!(size_of::<Backend>() == 64);
 const _: () = assert!(size_of::<BackendCounters>() == 40);
 const _: () = assert!(size_of::<SlotPair>() == 8);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hop_says_what_it_was_made_of() {
+        let [theirs, ours] = [[2, 1, 3, 5, 7, 0xff], [0xfe, 2, 4, 6, 8, 10]];
+        let tags = [(0x88a8_u16, 0xffff_u16), (0x8100, 100)].map(|(tpid, tci)| VlanTag {
+            tpid: tpid.to_be_bytes(),
+            tci: tci.to_be_bytes(),
+        });
+        for count in 0..=2 {
+            let hop = Hop::new(Mac::new(theirs), Mac::new(ours), u32::MAX).tagged(count, tags);
+            assert_eq!(
+                (hop.destination().bytes(), hop.source().bytes()),
+                (theirs, ours)
+            );
+            assert_eq!((hop.tag_count(), hop.tags()), (count, tags));
+            assert_eq!(hop.ifindex(), u32::MAX);
+        }
+        assert_eq!(Hop::default().ifindex(), 0);
+    }
+
+    #[test]
+    fn an_address_is_the_same_in_pairs_and_in_bytes() {
+        let bytes = [1, 2, 3, 4, 5, 6];
+        let pairs = [[1, 2], [3, 4], [5, 6]].map(u16::from_ne_bytes);
+        assert_eq!(Mac::new(bytes), Mac::of_pairs(pairs));
+        assert_eq!(Mac::new(bytes).pairs(), pairs);
+    }
+}

@@ -5,11 +5,10 @@ use aya_ebpf::{
     helpers::generated::{bpf_xdp_adjust_head, bpf_xdp_adjust_tail},
 };
 use lb_common::{reason::Reason, records::Hop};
-use network_types::eth::EthHdr;
 
 use super::{
     Stop,
-    frame::{Cursor, Frame, VlanHeader},
+    frame::{Cursor, EthernetHeader, Frame, VlanHeader},
     maps,
 };
 
@@ -47,7 +46,7 @@ const TAG: i32 = size_of::<VlanHeader>() as i32;
 /// Moves the frame's head so that the hop's tags and `bytes` more fit in front of the network header.
 #[inline(always)]
 fn make_room(frame: &Frame<'_>, hop: &Hop, bytes: usize) -> Option<()> {
-    let tags = i32::from(hop.tag_count) - i32::from(frame.tag_count);
+    let tags = i32::from(hop.tag_count()) - i32::from(frame.tag_count);
     let grow = tags * TAG + bytes as i32;
     // SAFETY: the context is valid; every pointer into the packet is read anew behind this.
     let moved = grow == 0 || unsafe { bpf_xdp_adjust_head(frame.context, -grow) } == 0;
@@ -67,18 +66,18 @@ pub(crate) fn cut(frame: &Frame<'_>, bytes: usize) -> Option<()> {
 #[inline(always)]
 fn write_link<'p>(frame: &Frame<'p>, hop: &Hop, ether_type: u16) -> Option<Cursor<'p>> {
     let mut cursor = frame.reread();
-    let ethernet = cursor.take::<EthHdr>()?;
-    ethernet.dst_addr = hop.destination;
-    ethernet.src_addr = hop.source;
-    let [outer, inner] = hop.tags;
-    if hop.tag_count == 0 {
+    let ethernet = cursor.take::<EthernetHeader>()?;
+    ethernet.destination = hop.destination().pairs();
+    ethernet.source = hop.source().pairs();
+    let [outer, inner] = hop.tags();
+    if hop.tag_count() == 0 {
         ethernet.ether_type = ether_type;
         return Some(cursor);
     }
     ethernet.ether_type = u16::from_ne_bytes(outer.tpid);
     let mut last = cursor.take::<VlanHeader>()?;
     last.tci = outer.tci;
-    if hop.tag_count == 2 {
+    if hop.tag_count() == 2 {
         last.ether_type = inner.tpid;
         last = cursor.take::<VlanHeader>()?;
         last.tci = inner.tci;
@@ -90,8 +89,8 @@ fn write_link<'p>(frame: &Frame<'p>, hop: &Hop, ether_type: u16) -> Option<Curso
 /// Out through the hop's interface.
 #[inline(always)]
 pub(crate) fn leave(frame: &Frame<'_>, Way { service, hop }: &Way) -> Result<u32, Stop> {
-    if hop.ifindex == frame.ingress_ifindex() {
+    if hop.ifindex() == frame.ingress_ifindex() {
         return Ok(xdp_action::XDP_TX);
     }
-    maps::redirect(hop.ifindex).map_err(|_| Stop::drop(*service, Reason::NoNextHop))
+    maps::redirect(hop.ifindex()).map_err(|_| Stop::drop(*service, Reason::NoNextHop))
 }

@@ -6,7 +6,7 @@ use aya_ebpf::{
     bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup as Parameters},
     helpers::generated::bpf_fib_lookup,
 };
-use lb_common::records::{Hop, VlanTag};
+use lb_common::records::{Hop, Mac};
 
 use super::{family::Family, frame::Frame};
 
@@ -40,26 +40,22 @@ pub(crate) fn lookup<F: Family>(
     if result != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
         return None;
     }
-    Some(Hop {
-        destination: by_words(&parameters.dmac),
-        mtu: 0,
-        source: by_words(&parameters.smac),
-        tag_count: 0,
-        tags: [VlanTag::default(); 2],
-        ifindex: parameters.ifindex,
-        reserved: 0,
-    })
+    Some(Hop::new(
+        by_words(&parameters.dmac),
+        by_words(&parameters.smac),
+        parameters.ifindex,
+    ))
 }
 
 /// A MAC address of the parameters, read in pieces that are aligned on the stack: the compiler,
 /// which may read packets unaligned, would read it so there too, and the verifier refuses that.
 #[inline(always)]
-fn by_words(mac: &[u8; 6]) -> [u8; 6] {
+fn by_words(mac: &[u8; 6]) -> Mac {
     let words = core::ptr::from_ref(mac).cast::<[u8; 2]>();
     let word = |n| {
         // SAFETY: three pairs of bytes lie within the array.
         unsafe { core::ptr::read_volatile(words.add(n)) }
     };
     let ([a, b], [c, d], [e, f]) = (word(0), word(1), word(2));
-    [a, b, c, d, e, f]
+    Mac::new([a, b, c, d, e, f])
 }

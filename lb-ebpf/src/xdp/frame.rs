@@ -4,7 +4,6 @@ use core::marker::PhantomData;
 
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_xdp_get_buff_len, programs::XdpContext};
 use lb_common::records::VlanTag;
-use network_types::eth::EthHdr;
 
 use super::shared::forget;
 
@@ -16,8 +15,8 @@ use super::shared::forget;
 /// alignment.
 pub(crate) unsafe trait Header {}
 
-// SAFETY: byte arrays and one u16 at an even offset.
-unsafe impl Header for EthHdr {}
+// SAFETY: pairs of bytes at even offsets.
+unsafe impl Header for EthernetHeader {}
 // SAFETY: byte arrays only.
 unsafe impl Header for VlanHeader {}
 // SAFETY: bytes.
@@ -26,6 +25,16 @@ unsafe impl Header for [u8; 2] {}
 unsafe impl Header for [u8; 4] {}
 // SAFETY: a byte.
 unsafe impl Header for u8 {}
+
+/// The Ethernet header (IEEE 802.3). Its addresses are in pairs of bytes, because a frame begins at an
+/// even address: what need not be aligned is copied byte by byte.
+#[repr(C)]
+pub(crate) struct EthernetHeader {
+    pub(crate) destination: [u16; 3],
+    pub(crate) source: [u16; 3],
+    /// In network order.
+    pub(crate) ether_type: u16,
+}
 
 /// What follows an outer EtherType of 802.1Q or 802.1ad.
 #[repr(C)]
@@ -76,7 +85,7 @@ impl<'p> Cursor<'p> {
 /// A received frame up to its network header.
 pub(crate) struct Frame<'p> {
     pub(crate) context: *mut xdp_md,
-    pub(crate) ethernet: &'p mut EthHdr,
+    pub(crate) ethernet: &'p mut EthernetHeader,
     pub(crate) tag_count: u16,
     ether_type: u16,
     network: Cursor<'p>,
@@ -109,11 +118,11 @@ impl<'p> Frame<'p> {
             end: ctx.data_end() as *mut u8,
             packet: PhantomData,
         };
-        let ethernet = cursor.take::<EthHdr>()?;
-        if ethernet.dst_addr[0] & GROUP != 0 {
+        let ethernet = cursor.take::<EthernetHeader>()?;
+        if ethernet.destination[0].to_ne_bytes()[0] & GROUP != 0 {
             return None;
         }
-        let noise = ethernet.src_addr[0];
+        let noise = ethernet.source[0];
         let mut ether_type = ethernet.ether_type;
         let mut tags = 0;
         let mut inner = cursor;
@@ -141,7 +150,7 @@ impl<'p> Frame<'p> {
     pub(crate) fn tags(&self) -> [VlanTag; MAX_TAGS] {
         let mut tags = [VlanTag::default(); MAX_TAGS];
         let mut cursor = self.reread();
-        if self.tag_count == 0 || cursor.take::<EthHdr>().is_none() {
+        if self.tag_count == 0 || cursor.take::<EthernetHeader>().is_none() {
             return tags;
         }
         let mut tpid = self.ethernet.ether_type;

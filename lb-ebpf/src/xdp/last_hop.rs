@@ -1,6 +1,9 @@
 //! "Auto last hop": replies go back the way the request came.
 
-use lb_common::{flow::FlowValue, records::Hop};
+use lb_common::{
+    flow::FlowValue,
+    records::{Hop, Mac},
+};
 
 use super::{frame::Frame, maps};
 
@@ -22,13 +25,11 @@ pub(crate) fn refresh(frame: &Frame<'_>, value: FlowValue) -> FlowValue {
 /// The way back to whoever sent this frame.
 #[inline(always)]
 pub(crate) fn back(frame: &Frame<'_>) -> Hop {
-    Hop {
-        destination: frame.ethernet.src_addr,
-        mtu: 0,
-        source: frame.ethernet.dst_addr,
-        tag_count: frame.tag_count,
-        tags: frame.tags(),
-        ifindex: frame.ingress_ifindex(),
-        reserved: 0,
-    }
+    let (theirs, ours) = (frame.ethernet.source, frame.ethernet.destination);
+    Hop::new(
+        Mac::of_pairs(theirs),
+        Mac::of_pairs(ours),
+        frame.ingress_ifindex(),
+    )
+    .tagged(frame.tag_count, frame.tags())
 }

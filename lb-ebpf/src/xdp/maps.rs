@@ -256,7 +256,7 @@ pub(crate) fn backend(index: u16) -> Option<&'static Backend> {
 pub(crate) fn last_hop(index: u16) -> Option<&'static Hop> {
     LAST_HOPS
         .get(u32::from(index))
-        .filter(|hop| hop.ifindex != 0)
+        .filter(|hop| hop.ifindex() != 0)
 }
 
 /// The index of a last hop, which is given one if it is new; 0 if there is no more room.

@@ -184,7 +184,7 @@ pub(crate) fn prepare<F: Family>(
     let backend = chosen.backend;
     let is_tunnel = forwarding::is_tunnel(service.forwarding);
     let hop = match backend.hop {
-        hop if hop.ifindex != 0 || is_tunnel => hop,
+        hop if hop.ifindex() != 0 || is_tunnel => hop,
         _ => fib::lookup::<F>(
             frame,
             segment.length(),

@@ -276,7 +276,7 @@ fn way<F: Family>(
     length: usize,
 ) -> Result<Way, Stop> {
     let hop = match backend.hop {
-        hop if hop.ifindex != 0 => hop,
+        hop if hop.ifindex() != 0 => hop,
         _ => fib::lookup::<F>(frame, length, source, destination)
             .ok_or(Stop::drop(service, Reason::NoNextHop))?,
     };

@@ -9,7 +9,7 @@ use std::{
 use lb_common::{
     checksum,
     flow::Tick,
-    records::{self, Answer, Hop},
+    records::{self, Answer, Hop, Mac},
     tcp::TimeoutClass,
 };
 
@@ -106,15 +106,10 @@ fn hop(next_hop: &NextHop) -> Hop {
             tci: wanted.tci.to_be_bytes(),
         };
     }
-    Hop {
-        destination: next_hop.destination_mac.0,
-        mtu: next_hop.mtu,
-        source: next_hop.source_mac.0,
-        tag_count: next_hop.vlan.len().min(2) as u16,
-        tags,
-        ifindex: next_hop.ifindex,
-        reserved: 0,
-    }
+    let [destination, source] =
+        [next_hop.destination_mac, next_hop.source_mac].map(|mac| Mac::new(mac.0));
+    let count = next_hop.vlan.len().min(tags.len()) as u16;
+    Hop::new(destination, source, next_hop.ifindex).tagged(count, tags)
 }
 
 pub(super) fn slot(slot: &Slot) -> records::Slot {

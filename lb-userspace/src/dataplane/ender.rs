@@ -210,7 +210,7 @@ impl Ender {
             from,
             to: address(is_ipv6, backend.address, backend.port),
         });
-        [to_client, to_backend].map(|prod| prod.filter(|prod| prod.hop.ifindex != 0))
+        [to_client, to_backend].map(|prod| prod.filter(|prod| prod.hop.ifindex() != 0))
     }
 }
 

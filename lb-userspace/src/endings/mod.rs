@@ -239,8 +239,8 @@ impl<R: Records, W: Wire> Reaper<R, W> {
             return;
         };
         // It is repeated anyway.
-        if let Err(error) = wire.send(prod.hop.ifindex, &frame) {
-            debug!(to = %prod.to, ifindex = prod.hop.ifindex, "cannot send: {error}");
+        if let Err(error) = wire.send(prod.hop.ifindex(), &frame) {
+            debug!(to = %prod.to, ifindex = prod.hop.ifindex(), "cannot send: {error}");
         }
     }
 }

@@ -51,13 +51,13 @@ pub(super) fn ack(prod: &Prod, sequence: u32, acknowledgement: u32) -> Option<Ve
 }
 
 fn link(hop: &Hop) -> Link {
-    let tags = hop.tags.iter().take(usize::from(hop.tag_count));
+    let tags = hop.tags().into_iter().take(usize::from(hop.tag_count()));
     Link {
-        destination: hop.destination,
-        source: hop.source,
+        destination: hop.destination().bytes(),
+        source: hop.source().bytes(),
         tags: tags
             .map(
-                |&VlanTag {
+                |VlanTag {
                      tpid: [a, b],
                      tci: [c, d],
                  }| [a, b, c, d],
@@ -68,7 +68,7 @@ fn link(hop: &Hop) -> Link {
 
 #[cfg(test)]
 mod tests {
-    use lb_common::checksum;
+    use lb_common::{checksum, records::Mac};
 
     use super::*;
 
@@ -80,20 +80,15 @@ mod tests {
     }
 
     fn hop(tags: &[[u8; 4]]) -> Hop {
-        let mut hop = Hop {
-            destination: [2, 0, 0, 0, 0, 1],
-            source: [2, 0, 0, 0, 0, 2],
-            tag_count: tags.len() as u16,
-            ifindex: 7,
-            ..Hop::default()
-        };
-        for (tag, [a, b, c, d]) in hop.tags.iter_mut().zip(tags) {
+        let [destination, source] = [1, 2].map(|last| Mac::new([2, 0, 0, 0, 0, last]));
+        let mut both = [VlanTag::default(); 2];
+        for (tag, [a, b, c, d]) in both.iter_mut().zip(tags) {
             *tag = VlanTag {
                 tpid: [*a, *b],
                 tci: [*c, *d],
             };
         }
-        hop
+        Hop::new(destination, source, 7).tagged(tags.len() as u16, both)
     }
 
     fn prod(from: &str, to: &str, tags: &[[u8; 4]]) -> Prod {

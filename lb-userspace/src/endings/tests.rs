@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use lb_common::records::Hop;
+use lb_common::records::{Hop, Mac};
 
 use super::*;
 use crate::model::BackendIndex;
@@ -69,10 +69,7 @@ impl Records for Rc<Table> {
             return [None; 2];
         }
         let prod = |ifindex| Prod {
-            hop: Hop {
-                ifindex,
-                ..Hop::default()
-            },
+            hop: Hop::new(Mac::new([0; 6]), Mac::new([0; 6]), ifindex),
             from: "192.0.2.10:80".parse().unwrap(),
             to: ([10, 0, 0, 1], number as u16).into(),
         };

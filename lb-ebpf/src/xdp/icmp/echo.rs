@@ -2,10 +2,13 @@
 
 use aya_ebpf::bindings::xdp_action;
 use lb_common::{checksum, reason::Reason};
-use network_types::eth::EthHdr;
 
 use super::message::{IcmpHeader, Message, Messages};
-use crate::xdp::{Stop, frame::Frame, maps};
+use crate::xdp::{
+    Stop,
+    frame::{EthernetHeader, Frame},
+    maps,
+};
 
 /// TTL or hop limit of the reply.
 const HOPS: u8 = 64;
@@ -47,7 +50,7 @@ const fn kind_word(kind: u8) -> u16 {
 /// Exchanges the Ethernet addresses.
 #[inline(always)]
 fn turn_back(frame: &Frame<'_>) -> Option<()> {
-    let ethernet = frame.reread().take::<EthHdr>()?;
-    (ethernet.dst_addr, ethernet.src_addr) = (ethernet.src_addr, ethernet.dst_addr);
+    let ethernet = frame.reread().take::<EthernetHeader>()?;
+    (ethernet.destination, ethernet.source) = (ethernet.source, ethernet.destination);
     Some(())
 }

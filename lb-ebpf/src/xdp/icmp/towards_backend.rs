@@ -70,7 +70,7 @@ fn lead<F: Messages>(
     let length = quote.length();
     let sender = F::source(quote.message.ip);
     let hop = match backend.hop {
-        hop if hop.ifindex != 0 || is_tunnel => hop,
+        hop if hop.ifindex() != 0 || is_tunnel => hop,
         _ => fib::lookup::<F>(frame, length, sender, F::address(&backend.address))
             .ok_or(drop(Reason::NoNextHop))?,
     };

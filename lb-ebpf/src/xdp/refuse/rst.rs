@@ -1,10 +1,15 @@
 //! A reset, for a segment of a connection that there is not (RFC 9293 §3.10.7.1).
 
 use lb_common::{checksum, tcp::Flags};
-use network_types::eth::EthHdr;
 
 use super::header::{Head, Headers};
-use crate::xdp::{emit::cut, family::Segment, frame::Frame, sum::word32, tcp::TcpHeader};
+use crate::xdp::{
+    emit::cut,
+    family::Segment,
+    frame::{EthernetHeader, Frame},
+    sum::word32,
+    tcp::TcpHeader,
+};
 
 const TCP: u8 = 6;
 /// The data offset of a header without options, as it stands in its byte.
@@ -36,8 +41,8 @@ pub(super) fn write<F: Headers>(frame: &Frame<'_>, segment: &Segment<'_, F>) -> 
     let rest = segment.room_of_all(frame);
     F::write(&head, &mut cursor)?;
     write_tcp(cursor.take::<TcpHeader>()?, &reset, F::pseudo_header(&head));
-    let ethernet = frame.reread().take::<EthHdr>()?;
-    core::mem::swap(&mut ethernet.src_addr, &mut ethernet.dst_addr);
+    let ethernet = frame.reread().take::<EthernetHeader>()?;
+    core::mem::swap(&mut ethernet.source, &mut ethernet.destination);
     cut(frame, rest - F::LENGTH - LENGTH)
 }
 
