@@ -9,7 +9,7 @@ use crate::tcp::TimeoutClass;
 
 /// Changes whenever anything in this crate changes what stands in a map: the daemon pins its maps
 /// below a directory of this name and never adopts those of another.
-pub const LAYOUT_VERSION: u32 = 5;
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Services have ids 1 to `MAX_SERVICES - 1`; 0 stands for "no service".
 pub const MAX_SERVICES: u32 = 1024;
@@ -104,7 +104,11 @@ pub mod program {
     pub const MSS: u32 = 6;
     /// The same as [`FULL_NAT4`] of IPv6.
     pub const FULL_NAT6: u32 = 7;
-    pub const COUNT: u32 = 8;
+    /// Looks for rivals of a new connection whose backend shares its address, of IPv4.
+    pub const RIVALS4: u32 = 8;
+    /// The same of IPv6.
+    pub const RIVALS6: u32 = 9;
+    pub const COUNT: u32 = 10;
 }
 
 /// What the sender of a refused packet is told.

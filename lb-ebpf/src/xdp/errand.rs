@@ -14,7 +14,8 @@ pub(crate) struct Errand {
     pub(crate) hash: u64,
     /// Service id; 0 for [`super::open`]: the packet is from the backend.
     pub(crate) service: u16,
-    /// Backend index; the first with the packet's source address for [`super::open`].
+    /// Backend index. For [`super::open`] the first one with the packet's source address, or of a
+    /// packet to a service the one that [`super::collision`] has found no rivals with.
     pub(crate) backend: u16,
     /// For [`super::mss`], bytes.
     pub(crate) mss: u16,

@@ -26,6 +26,8 @@ pub(crate) trait Family: Sized {
 
     /// The program that opens connections of this family.
     const OPEN: Program;
+    /// The one that looks for rivals of a new connection.
+    const RIVALS: Program;
     /// The one that balances those of `full-nat` services.
     const FULL_NAT: Program;
     /// Whether [`Family::endpoint`] names an endpoint exactly.

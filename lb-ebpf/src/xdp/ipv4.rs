@@ -56,6 +56,7 @@ impl Family for Ipv4 {
     type Key = FlowKey4;
 
     const OPEN: Program = Program::Open4;
+    const RIVALS: Program = Program::Rivals4;
     const FULL_NAT: Program = Program::FullNat4;
     const ENDPOINTS_ARE_EXACT: bool = true;
     const AF: u8 = 2;

@@ -78,6 +78,7 @@ impl Family for Ipv6 {
     type Key = FlowKey6;
 
     const OPEN: Program = Program::Open6;
+    const RIVALS: Program = Program::Rivals6;
     const FULL_NAT: Program = Program::FullNat6;
     const ENDPOINTS_ARE_EXACT: bool = false;
     const AF: u8 = 10;

@@ -431,6 +431,8 @@ pub(crate) fn continue_with(ctx: &XdpContext, program: Program) -> u32 {
         Program::Refuse => jump::<{ Program::Refuse as u32 }>(ctx),
         Program::Open4 => jump::<{ Program::Open4 as u32 }>(ctx),
         Program::Open6 => jump::<{ Program::Open6 as u32 }>(ctx),
+        Program::Rivals4 => jump::<{ Program::Rivals4 as u32 }>(ctx),
+        Program::Rivals6 => jump::<{ Program::Rivals6 as u32 }>(ctx),
         Program::Mss => jump::<{ Program::Mss as u32 }>(ctx),
     }
     // Only where the entry is empty.

@@ -100,6 +100,8 @@ pub(crate) enum Program {
     Refuse = lb_common::records::program::REFUSE,
     Open4 = lb_common::records::program::OPEN4,
     Open6 = lb_common::records::program::OPEN6,
+    Rivals4 = lb_common::records::program::RIVALS4,
+    Rivals6 = lb_common::records::program::RIVALS6,
     Mss = lb_common::records::program::MSS,
 }
 
@@ -123,6 +125,8 @@ macro_rules! program {
 program!(lb, lb_linear, balance);
 program!(lb_open4, lb_open4_linear, open::balance::<Ipv4>);
 program!(lb_open6, lb_open6_linear, open::balance::<Ipv6>);
+program!(lb_rivals4, lb_rivals4_linear, collision::clear::<Ipv4>);
+program!(lb_rivals6, lb_rivals6_linear, collision::clear::<Ipv6>);
 program!(lb_mss, lb_mss_linear, mss::search);
 program!(lb_tunnel, lb_tunnel_linear, tunnel::encapsulate);
 program!(lb_full_nat4, lb_full_nat4_linear, full_nat::balance::<Ipv4>);

@@ -9,7 +9,8 @@ use lb_common::{
 };
 
 use super::{
-    Stop, clock, collision,
+    Stop, clock,
+    errand::Errand,
     family::{Family, Parsed, Segment},
     frame::Frame,
     last_hop, maps, reply,
@@ -27,7 +28,7 @@ pub(crate) fn balance<F: Family>(ctx: &XdpContext) -> Result<u32, Stop> {
         return Err(Stop::Pass);
     };
     if errand.service != 0 {
-        from_client::<F>(&frame, &mut segment, errand.service, errand.hash)
+        from_client::<F>(&frame, &mut segment, errand)
     } else {
         reply::open(&frame, &mut segment, errand.backend)
     }
@@ -37,9 +38,9 @@ pub(crate) fn balance<F: Family>(ctx: &XdpContext) -> Result<u32, Stop> {
 fn from_client<F: Family>(
     frame: &Frame<'_>,
     segment: &mut Segment<'_, F>,
-    id: u16,
-    hash: u64,
+    errand: &Errand,
 ) -> Result<u32, Stop> {
+    let (id, hash, cleared) = (errand.service, errand.hash, errand.backend);
     let service = maps::service(id).ok_or(Stop::Pass)?;
     let target = Target { id, service };
     target.check(frame, segment)?;
@@ -53,7 +54,7 @@ fn from_client<F: Family>(
             let chosen = follow::<F>(frame, segment, target, record, now)?;
             (chosen, NOTHING)
         }
-        record => open(frame, segment, target, slot, record, now)?,
+        record => open(frame, segment, target, slot, record, cleared, now)?,
     };
     let flags = segment.flags();
     let ready = request::prepare(frame, segment, target, hash, &chosen, true, None)?;
@@ -95,7 +96,7 @@ const NOTHING: FlowValue = FlowValue::from_bits(0);
 
 /// A packet that has no record, of a new connection or of one whose record was lost (S-CT-5); or
 /// one that begins a new connection in place of its record's. Whom it goes to, and what is to be
-/// remembered.
+/// remembered. With the backend `cleared` the sender is known to have no other connection.
 #[inline(always)]
 fn open<F: Family>(
     frame: &Frame<'_>,
@@ -103,6 +104,7 @@ fn open<F: Family>(
     target: Target,
     slot: Option<Slot>,
     record: Option<Record>,
+    cleared: u16,
     now: Tick,
 ) -> Result<(Chosen, FlowValue), Stop> {
     let flags = segment.flags();
@@ -110,9 +112,10 @@ fn open<F: Family>(
         return Err(target.drop(Reason::UnexpectedSynAck));
     }
     let (index, backend) = select::owner(slot).ok_or_else(|| target.unserved(Reason::NoBackend))?;
-    if !target.is_one_way() && backend.flags & Backend::SHARES_ADDRESS != 0 {
-        collision::clear::<F>(segment, index, backend, now)
-            .map_err(|reason| target.drop(reason))?;
+    let may_have_rivals = !target.is_one_way() && backend.flags & Backend::SHARES_ADDRESS != 0;
+    if may_have_rivals && cleared != index {
+        maps::leave_errand(|errand| errand.backend = index);
+        return Err(Stop::Continue(F::RIVALS));
     }
     let chosen = Chosen {
         index,

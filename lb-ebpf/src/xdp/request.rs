@@ -87,6 +87,7 @@ pub(crate) fn forward<F: Family>(
     let open = || {
         maps::leave_errand(|errand| {
             errand.service = id;
+            errand.backend = 0;
             errand.hash = hash;
         });
         Err(Stop::Continue(F::OPEN))

@@ -49,6 +49,8 @@ const CONTINUATIONS: [(&str, &str, u32); program::COUNT as usize] = [
     ("lb_refuse", "lb_refuse_linear", program::REFUSE),
     ("lb_open4", "lb_open4_linear", program::OPEN4),
     ("lb_open6", "lb_open6_linear", program::OPEN6),
+    ("lb_rivals4", "lb_rivals4_linear", program::RIVALS4),
+    ("lb_rivals6", "lb_rivals6_linear", program::RIVALS6),
     ("lb_mss", "lb_mss_linear", program::MSS),
 ];
 
