@@ -27,6 +27,8 @@ pub(super) struct Case {
     pub(super) subject: Subject,
     pub(super) template: Template,
     pub(super) flows: Packets,
+    /// What fills the caches beforehand.
+    pub(super) before: Option<Traffic>,
     /// For a template whose flows are in the list.
     pub(super) list: Vec<u32>,
     /// Verdict on each packet.
@@ -51,6 +53,20 @@ pub(super) enum Packets {
     /// Each of a client never seen before.
     New,
 }
+
+/// Packets of established connections.
+#[derive(Clone, Debug)]
+pub(super) struct Traffic {
+    pub(super) template: Template,
+    pub(super) flows: Flows,
+    pub(super) packets: u32,
+}
+
+/// So many flows and more fill the caches before they are measured: with how many packets each, and
+/// with how many at most.
+const COLD: u32 = (1 << 10) + 1;
+const TO_WARM_A_FLOW: u32 = 2;
+const MOST_TO_WARM: u32 = 200_000;
 
 /// Networks that clients come from.
 pub(in crate::bench) struct Clients {
@@ -105,6 +121,7 @@ pub(super) fn floors() -> Vec<Case> {
             flags: ACK,
         },
         flows: Packets::Established(Flows::Random(1 << 10)),
+        before: None,
         list: Vec::new(),
         verdict,
         counts: Counts::default(),
@@ -158,11 +175,18 @@ fn hit(service: &Service, flows: u32) -> Case {
         (false, Forwarding::Nat, 64) => Some(120.0),
         _ => None,
     };
+    let template = request(service, Clients::of(service.is_ipv4()).established, ACK);
+    let before = (flows >= COLD).then(|| Traffic {
+        template,
+        flows: Flows::Random(flows),
+        packets: flows.saturating_mul(TO_WARM_A_FLOW).min(MOST_TO_WARM),
+    });
     Case {
         name: format!("{} hit, {count}", label(service)),
         subject: Subject::Balancer(vec![service.clone()]),
-        template: request(service, Clients::of(service.is_ipv4()).established, ACK),
+        template,
         flows: Packets::Established(Flows::Random(flows)),
+        before,
         list: Vec::new(),
         verdict: TX,
         counts: Counts {
@@ -214,6 +238,19 @@ pub(super) fn new_flow(service: &Service) -> Case {
         },
         goal: is_first.then_some(Goal::Value(170.0)),
         ..hit(service, 1)
+    }
+}
+
+/// Lets a packet of each of the first `flows` established connections of `service` come first, as they
+/// do between new ones on a busy machine.
+pub(super) fn amid(service: &Service, flows: u32, case: Case) -> Case {
+    Case {
+        before: Some(Traffic {
+            template: request(service, Clients::of(service.is_ipv4()).established, ACK),
+            flows: Flows::From(0),
+            packets: flows,
+        }),
+        ..case
     }
 }
 

@@ -22,12 +22,6 @@ pub(super) struct Sample {
     pub(super) both: f64,
 }
 
-/// So many flows and more fill the caches beforehand: with how many packets each, and with how many at
-/// most.
-const COLD: u32 = (1 << 10) + 1;
-const TO_WARM_A_FLOW: u32 = 2;
-const MOST_TO_WARM: u32 = 200_000;
-
 /// What the generator costs, alone, for each of its programs and kinds of flows. (Every run of many
 /// packets takes the kernel some 10 ms beside: one that tells nothing new is saved.)
 #[derive(Default)]
@@ -82,9 +76,8 @@ pub(super) fn measure(
             services.as_slice()
         }
     };
-    if let Packets::Established(Flows::Random(count @ COLD..)) = case.flows {
-        let warm = count.saturating_mul(TO_WARM_A_FLOW).min(MOST_TO_WARM);
-        generator.run(&case.template, flows, warm)?;
+    if let Some(before) = &case.before {
+        generator.run(&before.template, before.flows, before.packets)?;
     }
     let before = balancer.counts(services)?;
     let both = generator.run(&case.template, flows, packets)?;

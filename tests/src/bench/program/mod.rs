@@ -13,6 +13,7 @@ pub(super) mod frame;
 pub(super) mod generator;
 pub(super) mod handshake;
 mod measure;
+mod memory;
 mod phases;
 pub(super) mod service;
 pub(super) mod size;
@@ -21,6 +22,8 @@ use self::{
     cases::{Case, REFERENCE},
     generator::Generator,
     measure::Sample,
+    memory::Chain,
+    phases::Measured,
     size::ProgramSize,
 };
 use super::{
@@ -89,13 +92,26 @@ pub(super) fn run(effort: Effort) -> anyhow::Result<(Section, Vec<ProgramSize>)>
 
 fn figures(amount: Amount) -> anyhow::Result<(Vec<Figure>, Vec<ProgramSize>)> {
     let mut generator = Generator::load()?;
+    let chain = Chain::new();
+    let mut memory = vec![chain.cost()?];
     let (mut measured, sizes) = phases::ordinary(&mut generator, amount)?;
-    measured.extend(phases::opening(&mut generator, amount)?);
-    measured.extend(phases::opening_few(&mut generator, amount)?);
-    measured.extend(phases::flood(&mut generator, amount)?);
-    measured.extend(phases::many_services(&mut generator, amount)?);
-    Ok((with_ratios(&measured), sizes))
+    for phase in PHASES {
+        memory.push(chain.cost()?);
+        measured.extend(phase(&mut generator, amount)?);
+    }
+    memory.push(chain.cost()?);
+    let memory = Figure::median(memory::name(), "ns", Better::Lower, &memory);
+    let figures = with_ratios(&measured).into_iter().chain([memory]);
+    Ok((figures.collect(), sizes))
 }
+
+/// What comes behind the ordinary phase.
+const PHASES: [fn(&mut Generator, Amount) -> anyhow::Result<Measured>; 4] = [
+    phases::opening,
+    phases::opening_few,
+    phases::flood,
+    phases::many_services,
+];
 
 /// The medians, each with its ratio to the reference's.
 fn with_ratios(measured: &[(Case, Vec<Sample>)]) -> Vec<Figure> {

@@ -22,7 +22,7 @@ const CAPACITY: u32 = 1_000_000;
 /// IPv6 flows, if not for hits of many of them. Both are the defaults.
 const CAPACITY_IPV6: u32 = CAPACITY / 4;
 
-type Measured = Vec<(Case, Vec<Sample>)>;
+pub(super) type Measured = Vec<(Case, Vec<Sample>)>;
 
 /// The floors, and services of all modes with their connections; and how large the programs are.
 pub(super) fn ordinary(
@@ -70,22 +70,28 @@ pub(super) fn ordinary(
 pub(super) fn opening(generator: &mut Generator, amount: Amount) -> anyhow::Result<Measured> {
     let mut balancer = Balancer::load(CAPACITY, CAPACITY_IPV6, ANY_NUMBER)?;
     let services = services_of_all_modes();
-    let mut cases: Vec<_> = services.iter().map(cases::new_flow).collect();
     let scheduled: Vec<_> = (services.len() as u16..)
         .zip(schedulers())
         .map(|(number, scheduler)| Service::new(number, true, Forwarding::Nat, scheduler))
         .collect();
-    cases.extend(scheduled.iter().map(cases::scheduled));
     for service in services.iter().chain(&scheduled) {
         balancer.add(service.clone())?;
     }
-    let nat: Vec<_> = services.iter().filter(is_nat).collect();
-    let capacities = (CAPACITY, CAPACITY_IPV6);
-    fill(&mut balancer, generator, &nat, capacities, (0, 5))?;
+    let empty = Filled {
+        nat: services.iter().filter(is_nat).collect(),
+        capacities: (CAPACITY, CAPACITY_IPV6),
+        tenths: 0,
+    };
+    let half = empty.up_to(5, &mut balancer, generator)?;
+    let mut cases = half.amid_traffic(&services, cases::new_flow);
+    cases.extend(half.amid_traffic(&scheduled, cases::scheduled));
+    // Whoever sweeps the tables leaves their beginning in no cache.
+    let swept = |service: &&Service| cases::new_flow_where(service, "right after a sweep");
+    cases.extend(half.nat.iter().map(swept));
     let mut measured = passes(&mut balancer, generator, amount, cases)?;
-    fill(&mut balancer, generator, &nat, capacities, (5, 7))?;
-    let nearly_full = |service| cases::new_flow_where(service, "at 70 % of capacity");
-    let cases = nat.iter().copied().map(nearly_full).collect();
+    let nearly_full = half.up_to(7, &mut balancer, generator)?;
+    let new = |service: &Service| cases::new_flow_where(service, "at 70 % of capacity");
+    let cases = nearly_full.amid_traffic(nearly_full.nat.iter().copied(), new);
     measured.extend(passes(&mut balancer, generator, amount, cases)?);
     Ok(measured)
 }
@@ -95,14 +101,18 @@ pub(super) fn opening_few(generator: &mut Generator, amount: Amount) -> anyhow::
     const FEW: u32 = 250_000;
     let mut balancer = Balancer::load(FEW, FEW, ANY_NUMBER)?;
     let services = services_of_all_modes();
-    let nat: Vec<_> = services.iter().filter(is_nat).collect();
-    for &service in &nat {
+    let empty = Filled {
+        nat: services.iter().filter(is_nat).collect(),
+        capacities: (FEW, FEW),
+        tenths: 0,
+    };
+    for &service in &empty.nat {
         balancer.add(service.clone())?;
     }
-    fill(&mut balancer, generator, &nat, (FEW, FEW), (0, 5))?;
+    let half = empty.up_to(5, &mut balancer, generator)?;
     let name = format!("capacity {} k", FEW / 1000);
-    let small = |service| cases::new_flow_where(service, &name);
-    let cases = nat.iter().copied().map(small).collect();
+    let new = |service: &Service| cases::new_flow_where(service, &name);
+    let cases = half.amid_traffic(half.nat.iter().copied(), new);
     passes(&mut balancer, generator, amount, cases)
 }
 
@@ -110,29 +120,63 @@ fn is_nat(service: &&Service) -> bool {
     service.forwarding == Forwarding::Nat
 }
 
-/// Opens connections of these services, from so many tenths of the IPv4 and IPv6 capacities to so
-/// many. Half-open ones of later on expire soon.
-fn fill(
-    balancer: &mut Balancer,
-    generator: &mut Generator,
-    services: &[&Service],
+/// Connection tables with so many tenths of their capacity in connections of the services of `nat`, one
+/// of each address family.
+struct Filled<'s> {
+    nat: Vec<&'s Service>,
+    /// IPv4 and IPv6 flows.
     capacities: (u32, u32),
-    (from, to): (u32, u32),
-) -> anyhow::Result<()> {
-    balancer.keep_half_open(HOUR)?;
-    let mut connections = 0;
-    for service in services {
-        let capacity = match service.is_ipv4() {
-            true => capacities.0,
-            false => capacities.1,
-        };
-        let flows = capacity / 10 * from..capacity / 10 * to;
-        connections += u64::from(flows.end);
-        let clients = Clients::of(service.is_ipv4()).established;
-        establish(balancer, generator, service, clients, flows, None)?;
+    tenths: u32,
+}
+
+impl Filled<'_> {
+    fn flows(&self, is_ipv4: bool) -> u32 {
+        let (ipv4, ipv6) = self.capacities;
+        let capacity = if is_ipv4 { ipv4 } else { ipv6 };
+        capacity / 10 * self.tenths
     }
-    balancer.expect_established(connections)?;
-    balancer.forget_half_open_soon()
+
+    /// Opens more connections, up to so many tenths. Half-open ones of later on expire soon.
+    fn up_to(
+        &self,
+        tenths: u32,
+        balancer: &mut Balancer,
+        generator: &mut Generator,
+    ) -> anyhow::Result<Self> {
+        let filled = Self {
+            nat: self.nat.clone(),
+            tenths,
+            ..*self
+        };
+        balancer.keep_half_open(HOUR)?;
+        let mut connections = 0;
+        for service in &self.nat {
+            let is_ipv4 = service.is_ipv4();
+            let flows = self.flows(is_ipv4)..filled.flows(is_ipv4);
+            connections += u64::from(flows.end);
+            let clients = Clients::of(is_ipv4).established;
+            establish(balancer, generator, service, clients, flows, None)?;
+        }
+        balancer.expect_established(connections)?;
+        balancer.forget_half_open_soon()?;
+        Ok(filled)
+    }
+
+    /// Cases that packets of all these connections come before, of those of the same address family.
+    fn amid_traffic<'c>(
+        &self,
+        services: impl IntoIterator<Item = &'c Service>,
+        case: impl Fn(&Service) -> Case,
+    ) -> Vec<Case> {
+        let amid = |service: &Service| {
+            let of_family = |nat: &&&Service| nat.is_ipv4() == service.is_ipv4();
+            match self.nat.iter().find(of_family) {
+                Some(nat) => cases::amid(nat, self.flows(service.is_ipv4()), case(service)),
+                None => case(service),
+            }
+        };
+        services.into_iter().map(amid).collect()
+    }
 }
 
 /// A balancer that takes every SYN for part of a flood.
