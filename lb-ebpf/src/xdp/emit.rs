@@ -62,6 +62,14 @@ pub(crate) fn cut(frame: &Frame<'_>, bytes: usize) -> Option<()> {
     cut.then_some(())
 }
 
+/// Exchanges the Ethernet addresses of a frame that goes back to its sender.
+#[inline(always)]
+pub(crate) fn turn_back(frame: &Frame<'_>) -> Option<()> {
+    let ethernet = frame.reread().take::<EthernetHeader>()?;
+    (ethernet.destination, ethernet.source) = (ethernet.source, ethernet.destination);
+    Some(())
+}
+
 /// The Ethernet header with the hop's tags (S-FWD-6); what is behind it.
 #[inline(always)]
 fn write_link<'p>(frame: &Frame<'p>, hop: &Hop, ether_type: u16) -> Option<Cursor<'p>> {

@@ -51,11 +51,11 @@ pub(crate) fn lookup<F: Family>(
 /// which may read packets unaligned, would read it so there too, and the verifier refuses that.
 #[inline(always)]
 fn by_words(mac: &[u8; 6]) -> Mac {
-    let words = core::ptr::from_ref(mac).cast::<[u8; 2]>();
+    let words = core::ptr::from_ref(mac).cast::<u16>();
     let word = |n| {
-        // SAFETY: three pairs of bytes lie within the array.
+        // SAFETY: three pairs of bytes lie within the array, which is at an even offset of the
+        // parameters.
         unsafe { core::ptr::read_volatile(words.add(n)) }
     };
-    let ([a, b], [c, d], [e, f]) = (word(0), word(1), word(2));
-    Mac::new([a, b, c, d, e, f])
+    Mac::of_pairs([word(0), word(1), word(2)])
 }

@@ -16,7 +16,13 @@ use aya::maps::{Array, IterableMap as _, Map, MapData, MapError, MapInfo};
 use lb_common::flow::{FlowValue, RECORDS};
 use tracing::warn;
 
-use super::{DataPlaneError, clock::Moment, flows::mapped, mapped::MappedArray, pins::Pins};
+use super::{
+    DataPlaneError,
+    clock::Moment,
+    flows::NAME,
+    mapped::{MappedArray, mapped},
+    pins::Pins,
+};
 
 /// Births of a table's records: for each 27 bits of ticks since boot (4 years), four that tell one
 /// connection from the next in the same record, and one that says that there is a birth. Two a word.
@@ -45,7 +51,7 @@ impl Births {
             if MapInfo::from_pin(&path).is_ok_and(|info| info.max_entries() == entries) {
                 let data = MapData::from_pin(&path).map_err(failed)?;
                 let map: Array<_, u64> = Map::Array(data).try_into().map_err(failed)?;
-                let _ = words.set(Words::Map(mapped(map.map(), entries)?));
+                let _ = words.set(Words::Map(mapped(map.map(), entries, NAME)?));
             } else {
                 fs::remove_file(&path)
                     .map_err(|error| DataPlaneError::new("remove the flows' old ages", error))?;
@@ -112,7 +118,7 @@ fn make_map(entries: u32, path: PathBuf) -> Result<Words, DataPlaneError> {
     const MMAPABLE: u32 = 1 << 10;
     let map = Array::<MapData, u64>::create(entries, MMAPABLE)
         .map_err(|error| DataPlaneError::new("make room for the flows' ages", error))?;
-    let words = mapped(map.map(), entries)?;
+    let words = mapped(map.map(), entries, NAME)?;
     if let Err(error) = map.pin(&path) {
         warn!(
             error = &error as &dyn std::error::Error,

@@ -3,7 +3,6 @@
 use std::{
     collections::{BTreeSet, HashMap, HashSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd as _,
     sync::atomic::AtomicU64,
 };
 
@@ -13,7 +12,12 @@ use aya::{
 };
 use lb_common::endpoints::{self, Line};
 
-use super::{DataPlaneError, kernel::map_data, mapped::MappedArray, sys::is_missing};
+use super::{
+    DataPlaneError,
+    kernel::map_data,
+    mapped::{MappedArray, mapped},
+    sys::is_missing,
+};
 
 /// Indices by address and port, of both address families.
 pub(super) struct EndpointTable {
@@ -34,15 +38,11 @@ impl EndpointTable {
         names: [&'static str; 2],
         lines: u32,
     ) -> Result<Self, DataPlaneError> {
-        let mut mapped = |name| {
-            let data = map_data(open(name)?)?;
-            MappedArray::new(data.fd().as_fd(), lines)
-                .map_err(|error| DataPlaneError::new(format!("map {name} into memory"), error))
-        };
+        let mut table = |name| mapped(&map_data(open(name)?)?, lines, name);
         let [v4, v6] = names;
         Ok(Self {
-            v4: mapped(v4)?,
-            v6: mapped(v6)?,
+            v4: table(v4)?,
+            v6: table(v6)?,
             written: BTreeSet::new(),
             by_key6: HashMap::new(),
         })

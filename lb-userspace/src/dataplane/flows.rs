@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
-    os::fd::AsFd as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -22,11 +21,14 @@ use super::{
     births::Births,
     clock::Moment,
     convert,
-    mapped::{MappedArray, Shared},
+    mapped::{MappedArray, Shared, mapped},
     pins::Pins,
     ports::PortTables,
 };
 use crate::model::{BackendIndex, ServiceId};
+
+/// What the tables and what belongs to them are called in messages.
+pub(super) const NAME: &str = "the connection table";
 
 /// Share of the records that living flows fill when there are as many as were asked for: one flow
 /// in a thousand then finds no place ([`lb_common::flow::insert`]).
@@ -126,11 +128,11 @@ impl FlowTables {
     ) -> Result<Self, DataPlaneError> {
         Ok(Self {
             v4: Table {
-                buckets: mapped(v4, buckets4)?,
+                buckets: mapped(v4, buckets4, NAME)?,
                 births: Births::pinned(pins, "FLOW_BIRTHS4", buckets4)?,
             },
             v6: Table {
-                buckets: mapped(v6, buckets6)?,
+                buckets: mapped(v6, buckets6, NAME)?,
                 births: Births::pinned(pins, "FLOW_BIRTHS6", buckets6)?,
             },
             ending: ports.ending.clone(),
@@ -265,12 +267,4 @@ where
             idle: convert::duration(idle),
         })
     }
-}
-
-pub(super) fn mapped<T: Shared>(
-    data: &MapData,
-    entries: u32,
-) -> Result<MappedArray<T>, DataPlaneError> {
-    MappedArray::new(data.fd().as_fd(), entries)
-        .map_err(|error| DataPlaneError::new("map the connection table into memory", error))
 }

@@ -14,8 +14,8 @@ use lb_common::{
 
 use super::{
     DataPlaneError,
-    flows::{Tables, mapped},
-    mapped::{MappedArray, Shared},
+    flows::{NAME, Tables},
+    mapped::{MappedArray, Shared, mapped},
     sys,
 };
 
@@ -65,7 +65,7 @@ impl Overflows {
         v6: &MapData,
         key: HashKey,
     ) -> Result<Self, DataPlaneError> {
-        let map = |data, buckets: usize| mapped(data, flow::overflow_words(buckets as u32));
+        let map = |data, buckets: usize| mapped(data, flow::overflow_words(buckets as u32), NAME);
         let words = Words {
             v4: map(v4, tables.v4.buckets.as_slice().len())?,
             v6: map(v6, tables.v6.buckets.as_slice().len())?,

@@ -19,7 +19,8 @@ use lb_common::{
 use super::{
     Connection, ConnectionTotals, DataPlaneError,
     clock::Moment,
-    flows::{ServiceSet, Table, mapped},
+    flows::{NAME, ServiceSet, Table},
+    mapped::mapped,
 };
 use crate::model::ServiceId;
 
@@ -44,7 +45,7 @@ impl PortTables {
         index: u16,
         ports: &Array<MapData, V>,
     ) -> Result<(), DataPlaneError> {
-        let buckets = mapped(ports.map(), BUCKETS)?;
+        let buckets = mapped(ports.map(), BUCKETS, NAME)?;
         self.add(index, PortTable::V4(Table::unpinned(buckets)));
         Ok(())
     }
@@ -54,7 +55,7 @@ impl PortTables {
         index: u16,
         ports: &Array<MapData, V>,
     ) -> Result<(), DataPlaneError> {
-        let buckets = mapped(ports.map(), BUCKETS)?;
+        let buckets = mapped(ports.map(), BUCKETS, NAME)?;
         self.add(index, PortTable::V6(Table::unpinned(buckets)));
         Ok(())
     }

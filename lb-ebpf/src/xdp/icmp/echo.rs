@@ -4,11 +4,7 @@ use aya_ebpf::bindings::xdp_action;
 use lb_common::{checksum, reason::Reason};
 
 use super::message::{IcmpHeader, Message, Messages};
-use crate::xdp::{
-    Stop,
-    frame::{EthernetHeader, Frame},
-    maps,
-};
+use crate::xdp::{Stop, emit::turn_back, frame::Frame, maps};
 
 /// TTL or hop limit of the reply.
 const HOPS: u8 = 64;
@@ -45,12 +41,4 @@ pub(super) fn answer<F: Messages>(frame: &Frame<'_>, message: Message<'_, F>) ->
 #[inline(always)]
 const fn kind_word(kind: u8) -> u16 {
     u16::from_ne_bytes([kind, 0])
-}
-
-/// Exchanges the Ethernet addresses.
-#[inline(always)]
-fn turn_back(frame: &Frame<'_>) -> Option<()> {
-    let ethernet = frame.reread().take::<EthernetHeader>()?;
-    (ethernet.destination, ethernet.source) = (ethernet.source, ethernet.destination);
-    Some(())
 }

@@ -4,9 +4,9 @@ use lb_common::{checksum, tcp::Flags};
 
 use super::header::{Head, Headers};
 use crate::xdp::{
-    emit::cut,
+    emit::{cut, turn_back},
     family::Segment,
-    frame::{EthernetHeader, Frame},
+    frame::Frame,
     sum::word32,
     tcp::TcpHeader,
 };
@@ -41,8 +41,7 @@ pub(super) fn write<F: Headers>(frame: &Frame<'_>, segment: &Segment<'_, F>) -> 
     let rest = segment.room_of_all(frame);
     F::write(&head, &mut cursor)?;
     write_tcp(cursor.take::<TcpHeader>()?, &reset, F::pseudo_header(&head));
-    let ethernet = frame.reread().take::<EthernetHeader>()?;
-    core::mem::swap(&mut ethernet.source, &mut ethernet.destination);
+    turn_back(frame)?;
     cut(frame, rest - F::LENGTH - LENGTH)
 }
 
